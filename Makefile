@@ -1,0 +1,56 @@
+# make            build everything            make run    boot a first guest
+# make check      run the tests               make lint   house rules
+# SAN=1 sanitizers, WERROR=1 warnings are errors, V=1 show commands
+O ?= build
+ARCH := $(shell uname -m)
+CC = gcc
+Q := $(if $(V),,@)
+
+WARN = -Wall -Wextra -Wpedantic -Wshadow -Wstrict-prototypes \
+  -Wmissing-prototypes -Wcast-qual -Wpointer-arith -Wwrite-strings -Wundef \
+  -Wvla -Wformat=2 -Wimplicit-fallthrough
+CFLAGS ?= -O2 -g
+ALL = -std=c11 -D_GNU_SOURCE -Iinclude -I. -fvisibility=hidden -pthread \
+  $(WARN) $(CFLAGS) -MMD -MP
+ifdef WERROR
+ALL += -Werror
+endif
+ifdef SAN
+ALL += -fsanitize=address,undefined -fno-sanitize-recover=undefined \
+  -fno-omit-frame-pointer
+else
+STATIC = -static
+endif
+
+LIB = vmm/fail.c boot/elf.c boot/fdt.c boot/params.c
+
+RUNTIME = devices/backends/runtime.c devices/backends/ring.c
+BACKENDS = rng
+
+GUESTS = hello devices pvh
+
+all: backends guests
+backends: $(BACKENDS:%=$(O)/backends/husk-%)
+guests: $(GUESTS:%=$(O)/guests/%.elf)
+
+obj = $(patsubst %.c,$(O)/obj/%.o,$(1))
+
+$(O)/obj/%.o: %.c $(O)/flags
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(ALL) -c -o $@ $<
+
+$(O)/flags: FORCE
+	@mkdir -p $(@D)
+	@echo '$(CC) $(ALL)' | cmp -s - $@ || echo '$(CC) $(ALL)' > $@
+
+$(O)/backends/husk-%: $(call obj,$(RUNTIME)) $(O)/obj/devices/backends/%.o
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(ALL) $(STATIC) -o $@ $^ -lev -lm
+
+-include $(shell find $(O) -name '*.d' 2>/dev/null)
+
+clean:
+	rm -rf $(O)
+
+.PHONY: all backends guests clean FORCE
+.SECONDARY:

@@ -1,0 +1,31 @@
+/*
+ * ELF64 kernels: every header field is checked against the file before it is
+ * used, and segments are copied to their physical addresses.
+ */
+#ifndef HUSK_BOOT_ELF_H
+#define HUSK_BOOT_ELF_H
+
+#include <stdbool.h>
+
+#include "boot/board.h"
+
+struct elf_info {
+    gpa_t entry; /* e_entry as a physical address */
+    gpa_t end;   /* end of the highest loaded segment, .bss included */
+    bool has_pvh;
+    gpa_t pvh_entry; /* of the XEN_ELFNOTE_PHYS32_ENTRY note */
+};
+
+/* Whether the file begins like an ELF file. */
+bool elf_is(const void *image, size_t size);
+
+/*
+ * Load the kernel of size bytes at image. No memory of the guest's below
+ * LAYOUT_HIGH_START is touched.
+ *   -ENOEXEC  a field is wrong; err names it and both values
+ *   -ENOMEM   a segment lies outside guest memory
+ */
+int elf_load(const struct mem *mem, const void *image, size_t size,
+             struct elf_info *info, struct husk_err *err);
+
+#endif
