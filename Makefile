@@ -27,6 +27,8 @@ LIB = vmm/fail.c boot/elf.c boot/fdt.c boot/params.c
 RUNTIME = devices/backends/runtime.c devices/backends/ring.c
 BACKENDS = rng
 
+UNIT = elf fdt params ring
+
 GUESTS = hello devices pvh
 
 all: backends guests
@@ -46,6 +48,15 @@ $(O)/flags: FORCE
 $(O)/backends/husk-%: $(call obj,$(RUNTIME)) $(O)/obj/devices/backends/%.o
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(ALL) $(STATIC) -o $@ $^ -lev -lm
+
+$(O)/libhusk.a: $(call obj,$(LIB))
+	$(Q)rm -f $@ && ar rcs $@ $^
+
+# The back-ends' ring code is tested here too; none of it is in libhusk.
+$(O)/tests/unit: $(UNIT:%=$(O)/obj/tests/unit/%_test.o) \
+  $(call obj,$(RUNTIME)) $(O)/libhusk.a
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(ALL) -o $@ $^ -lcriterion -lfdt -lev -lm
 
 -include $(shell find $(O) -name '*.d' 2>/dev/null)
 
