@@ -22,7 +22,7 @@ else
 STATIC = -static
 endif
 
-LIB = vmm/fail.c boot/elf.c boot/fdt.c boot/params.c
+LIB = vmm/fail.c vmm/mem.c boot/elf.c boot/fdt.c boot/params.c
 
 RUNTIME = devices/backends/runtime.c devices/backends/ring.c
 BACKENDS = rng
