@@ -17,7 +17,8 @@ struct boot_virtio {
     gpa_t base;
     uint64_t size; /* whole pages */
     uint32_t gsi;
-    uint32_t id; /* VIRTIO device type, as probed */
+    uint32_t id;          /* VIRTIO device type, as probed */
+    uint32_t config_size; /* bytes of config space that the guest sees */
 };
 
 struct boot_board {
@@ -27,6 +28,10 @@ struct boot_board {
     const struct boot_virtio *virtio;
     unsigned n_virtio;
     uint8_t rng_seed[32];
+    gpa_t initrd; /* what initrd_load() placed */
+    uint64_t initrd_size; /* 0: none */
+    gpa_t rsdp;  /* ACPI's root pointer; 0: no ACPI */
+    gpa_t panic; /* one byte of pvpanic register; 0: none */
 };
 
 enum boot_mode {

@@ -8,17 +8,27 @@
 
 #include "boot/board.h"
 
+/* Linux on x86 takes no longer command line, its final zero not counted. */
+#define PARAMS_MAX_CMDLINE 2047u
+
 /*
- * Write boot_params, command line, e820 map and the tree (SETUP_DTB) into low
- * memory; entry->info is set. tree may be NULL.
- *   -E2BIG   the command line or the tree is longer than its place
+ * Write boot_params to LAYOUT_PARAMS, the command line to LAYOUT_CMDLINE, and
+ * setup data (the random seed, then SETUP_DTB) to LAYOUT_SETUP_DATA; set
+ * entry->info. The initrd and the ACPI root pointer are taken from the board.
+ * header is the setup header of a bzImage, the file's bytes from offset 0x1f1
+ * on, or NULL for a kernel without one; tree may be NULL.
+ *   -E2BIG   the command line, the tree or the header is longer than its place
  *   -ENOMEM  guest memory is too small for them
  */
-int params_linux(const struct boot_board *board, const void *tree,
-                 size_t tree_size, struct boot_entry *entry,
-                 struct husk_err *err);
+int params_linux(const struct boot_board *board, const void *header,
+                 size_t header_size, const void *tree, size_t tree_size,
+                 struct boot_entry *entry, struct husk_err *err);
 
-/* The same for PVH: hvm_start_info, command line and memory map. */
+/*
+ * The same for PVH: hvm_start_info, module list and memory map go to
+ * LAYOUT_PVH_INFO, the command line to LAYOUT_CMDLINE. There is no place for a
+ * tree in it.
+ */
 int params_pvh(const struct boot_board *board, struct boot_entry *entry,
                struct husk_err *err);
 
