@@ -10,6 +10,7 @@
 /*
  * Build the tree. *blob is heap memory that the caller frees.
  *   -ENOMEM  no memory, or the tree outgrew every sensible size
+ *   -EINVAL  libfdt refused the tree; err has its words
  */
 int fdt_build(const struct boot_board *board, void **blob, size_t *size,
               struct husk_err *err);
