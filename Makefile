@@ -29,7 +29,7 @@ BACKENDS = rng
 
 UNIT = elf fdt params ring
 
-GUESTS = hello devices pvh
+GUESTS = hello
 
 all: backends guests
 backends: $(BACKENDS:%=$(O)/backends/husk-%)
@@ -57,6 +57,31 @@ $(O)/tests/unit: $(UNIT:%=$(O)/obj/tests/unit/%_test.o) \
   $(call obj,$(RUNTIME)) $(O)/libhusk.a
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(ALL) -o $@ $^ -lcriterion -lfdt -lev -lm
+
+# Guests are freestanding; what one does not use is left out of its image.
+GUEST_RUNTIME = start boot exit interrupts memory option print string time \
+  uart
+GUEST_FLAGS = -std=c11 -O2 $(WARN) $(if $(WERROR),-Werror) -MMD -MP \
+  -ffreestanding -fno-builtin -mgeneral-regs-only -mno-red-zone -fno-pie \
+  -fno-stack-protector -fcf-protection=none -fno-asynchronous-unwind-tables \
+  -ffunction-sections -fdata-sections
+GUEST_LINK = -nostdlib -static -no-pie -Wl,-T,guests/guest.ld \
+  -Wl,--gc-sections,--build-id=none,-z,max-page-size=4096,-z,noexecstack
+
+$(O)/guests/obj/%.o: guests/%.c Makefile
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(GUEST_FLAGS) -c -o $@ $<
+
+$(O)/guests/obj/%.o: guests/%.S Makefile
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(GUEST_FLAGS) -c -o $@ $<
+
+$(O)/guests/runtime.a: $(GUEST_RUNTIME:%=$(O)/guests/obj/%.o)
+	$(Q)rm -f $@ && ar rcs $@ $^
+
+$(O)/guests/%.elf: $(O)/guests/obj/%.o $(O)/guests/runtime.a guests/guest.ld
+	$(Q)$(CC) $(GUEST_LINK) -o $@ $(filter %.o %.a,$^) -l:libfdt.a \
+	  $(O)/guests/runtime.a
 
 -include $(shell find $(O) -name '*.d' 2>/dev/null)
 
