@@ -108,7 +108,7 @@ static void put_chosen(struct tree *t, const struct boot_board *board)
 
     begin(t, "chosen");
     text(t, "bootargs", board->cmdline);
-    text(t, "stdout-path", "/isa@0/serial@i3f8");
+    text(t, "stdout-path", "/isa@i0/serial@i3f8");
     bytes(t, "rng-seed", board->rng_seed, sizeof board->rng_seed);
     if (board->initrd_size > 0) {
         place = cpu_to_fdt64(board->initrd);
@@ -178,7 +178,7 @@ static void put_isa(struct tree *t)
     /* All ports, each at its own number. */
     const uint32_t ranges[] = { ISA_IO, 0, 0, 0, 0x10000 };
 
-    begin_at(t, "isa", "", 0);
+    begin(t, "isa@i0"); /* memory@0 has the plain address */
     text(t, "compatible", "isa");
     cell(t, "#address-cells", 2);
     cell(t, "#size-cells", 1);
