@@ -29,7 +29,7 @@ BACKENDS = rng
 
 UNIT = elf fdt params ring
 
-GUESTS = hello
+GUESTS = hello devices pvh
 
 all: backends guests
 backends: $(BACKENDS:%=$(O)/backends/husk-%)
@@ -59,8 +59,8 @@ $(O)/tests/unit: $(UNIT:%=$(O)/obj/tests/unit/%_test.o) \
 	$(Q)$(CC) $(ALL) -o $@ $^ -lcriterion -lfdt -lev -lm
 
 # Guests are freestanding; what one does not use is left out of its image.
-GUEST_RUNTIME = start boot exit interrupts memory option print string time \
-  uart
+GUEST_RUNTIME = start boot exit interrupts memory option packed print queue \
+  split string time tree uart virtio
 GUEST_FLAGS = -std=c11 -O2 $(WARN) $(if $(WERROR),-Werror) -MMD -MP \
   -ffreestanding -fno-builtin -mgeneral-regs-only -mno-red-zone -fno-pie \
   -fno-stack-protector -fcf-protection=none -fno-asynchronous-unwind-tables \
@@ -82,6 +82,8 @@ $(O)/guests/runtime.a: $(GUEST_RUNTIME:%=$(O)/guests/obj/%.o)
 $(O)/guests/%.elf: $(O)/guests/obj/%.o $(O)/guests/runtime.a guests/guest.ld
 	$(Q)$(CC) $(GUEST_LINK) -o $@ $(filter %.o %.a,$^) -l:libfdt.a \
 	  $(O)/guests/runtime.a
+
+$(O)/guests/pvh.elf: $(O)/guests/obj/pvh_start.o
 
 -include $(shell find $(O) -name '*.d' 2>/dev/null)
 

@@ -116,6 +116,7 @@ canary_area:
     .bss
     .balign 16
     .skip 16384
+    .globl stack_end
 stack_end:
 
     .section .note.GNU-stack, "", @progbits
