@@ -1,0 +1,168 @@
+/*
+ * The vhost-user front-end: requests and their answers on one connection, and
+ * the life of the device behind it. Answers are taken strictly in the order of
+ * the requests, by whoever holds the device's lock; nothing here locks.
+ *
+ * A failure loses the connection for good: frontend.err says why, the socket is
+ * shut down and every further call returns -ENOTCONN.
+ */
+#ifndef HUSK_DEVICES_FRONTEND_H
+#define HUSK_DEVICES_FRONTEND_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "devices/vring.h"
+#include "devices/wire.h"
+#include "vmm/mem.h"
+
+#define FRONTEND_MAX_VQS    256u  /* SET_VRING_KICK's index has eight bits */
+#define FRONTEND_MAX_CONFIG 4096u /* bytes of config space */
+
+/* Protocol features whose messages are implemented here. */
+#define FRONTEND_PROTOCOL                                                     \
+    (VU_PF_MQ | VU_PF_REPLY_ACK | VU_PF_BACKEND_REQ | VU_PF_CONFIG |          \
+     VU_PF_RESET_DEVICE | VU_PF_CONFIGURE_MEM_SLOTS | VU_PF_STATUS)
+
+struct frontend;
+struct frontend_pending;
+
+/* Take one answer's payload; 0, or what frontend_lose() returned. */
+typedef int (*frontend_done)(struct frontend *fe,
+                             const struct frontend_pending *pending,
+                             const uint8_t *payload, size_t size);
+
+/* A request whose answer is due. */
+struct frontend_pending {
+    uint32_t request;
+    uint32_t arg;      /* for done */
+    uint32_t min, max; /* bytes of payload that are accepted */
+    bool optional;     /* may be passed over, done gets NULL then */
+    frontend_done done;
+};
+
+struct frontend {
+    struct wire wire;
+    const char *name;      /* of the device, for messages; borrowed */
+    const struct mem *mem; /* borrowed; NULL before the machine stands */
+    int stop_fd;           /* readable when the run ends; borrowed, or -1 */
+    int call_fd, err_fd;   /* handed to every ring; borrowed */
+    double deadline;       /* seconds a request may take */
+
+    bool lost;
+    struct husk_err err; /* why */
+
+    uint64_t features;    /* VIRTIO and vhost feature bits as offered */
+    uint64_t protocol;    /* protocol features as offered */
+    uint64_t acked;       /* and as acknowledged */
+    uint64_t queue_num;   /* GET_QUEUE_NUM's answer, 0 if none */
+    uint64_t max_slots;   /* GET_MAX_MEM_SLOTS's answer */
+    uint64_t driver_features; /* what the guest accepted */
+    uint8_t device_status;    /* GET_STATUS's answer */
+    bool memory_sent;         /* once a connection */
+    bool num_refused;         /* by REPLY_ACK: a ring size */
+
+    uint32_t config_size;
+    uint8_t *config;     /* config_size bytes: the last whole answer */
+    uint8_t *config_in;  /* the answer that is arriving */
+    unsigned config_due; /* pieces of it that have not come */
+    bool config_again;   /* it changed once more meanwhile */
+    /* config[] has a new answer; under the device's lock */
+    void (*config_arrived)(void *ctx);
+    void *ctx;
+
+    struct frontend_pending *pending; /* due, oldest first: [head..tail) */
+    size_t head, tail, room;
+    unsigned waits; /* round trips so far */
+};
+
+/* Start on a connected socket, which it takes over. Keeps name, mem, stop_fd,
+ * call_fd, err_fd, deadline, config_arrived, ctx, config space and waits as
+ * they are; all else is as after a new connection. */
+void frontend_init(struct frontend *fe, int fd);
+
+/* Close the connection and free everything. Safe to repeat. */
+void frontend_fini(struct frontend *fe);
+
+/* Give the connection up: "NAME: text". Returns code. The first reason stays. */
+int frontend_lose(struct frontend *fe, int code, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+
+/* Queue a request, with n_fds descriptors that stay the caller's. */
+int frontend_send(struct frontend *fe, uint32_t request, const void *payload,
+                  size_t size, const int *fds, unsigned n_fds);
+
+/*
+ * The same for a request that sets something up: where REPLY_ACK was
+ * acknowledged its answer is asked for, and a refusal loses the connection,
+ * naming the request and value.
+ */
+int frontend_setup(struct frontend *fe, uint32_t request, const void *payload,
+                   size_t size, const int *fds, unsigned n_fds, uint32_t value);
+
+/* Expect an answer. */
+int frontend_expect(struct frontend *fe, struct frontend_pending pending);
+
+/*
+ * Send what is queued and take the answers that are there.
+ *   0        nothing is due any more
+ *   -EAGAIN  poll for frontend_events() and call again
+ *   other    the connection is lost
+ */
+int frontend_pump(struct frontend *fe);
+
+/* POLLIN, POLLOUT or both: what frontend_pump() waits for. */
+short frontend_events(const struct frontend *fe);
+
+/*
+ * Pump until nothing is due, for as long as the deadline.
+ *   -ECANCELED  the run ends; answers stay due and the connection usable
+ *   other       the connection is lost
+ */
+int frontend_wait(struct frontend *fe, uint64_t deadline);
+
+/* Nothing came in time: lose the connection, naming what was due. */
+int frontend_timeout(struct frontend *fe);
+
+/*
+ * Read the config space again. config_arrived() follows, now or whenever the
+ * answers are taken. Sends, never waits.
+ */
+int frontend_config_refresh(struct frontend *fe);
+
+/* The rest is what a guest's register writes cause; each may wait. */
+
+/* Relay a status that starts and resets nothing. */
+int frontend_status(struct frontend *fe, uint8_t status, uint64_t deadline);
+
+/*
+ * FEATURES_OK: SET_FEATURES, SET_STATUS, GET_STATUS. *accepted is false where
+ * the back-end took the bit away again.
+ */
+int frontend_features(struct frontend *fe, uint64_t features, uint8_t status,
+                      bool *accepted, uint64_t deadline);
+
+/*
+ * DRIVER_OK: the memory table if this connection has not had it, then those of
+ * the n rings that are ready, then the status, then a kick each.
+ */
+int frontend_start(struct frontend *fe, struct vring *rings, unsigned n,
+                   uint8_t status, uint64_t deadline);
+
+/* One ring more, or again, while the device runs. */
+int frontend_ring_start(struct frontend *fe, struct vring *rings,
+                        unsigned index, uint64_t deadline);
+int frontend_ring_stop(struct frontend *fe, struct vring *rings,
+                       unsigned index, uint64_t deadline);
+
+/* Status 0: started rings are stopped, the device is reset, the connection
+ * stays. */
+int frontend_reset(struct frontend *fe, struct vring *rings, unsigned n,
+                   uint64_t deadline);
+
+/* Write size bytes of config space at offset, and read all of it back. */
+int frontend_config_write(struct frontend *fe, uint32_t offset,
+                          const void *data, uint32_t size, uint64_t deadline);
+
+#endif

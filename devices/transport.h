@@ -1,0 +1,123 @@
+/*
+ * The virtio-mmio transport: the register file of VIRTIO 1.2, section 4.2.2
+ * (version 2, no legacy interface), for a device of any type. Reads are served
+ * by a page that the guest reads without leaving KVM_RUN; writes come here.
+ *
+ * A deliberate deviation from 4.2.2.1: after DRIVER_OK InterruptStatus holds
+ * the used-buffer bit until reset, since a back-end that signals an eventfd
+ * leaves nobody to set it. Drivers look at their rings, as they must anyway.
+ */
+#ifndef HUSK_DEVICES_TRANSPORT_H
+#define HUSK_DEVICES_TRANSPORT_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "devices/vring.h"
+#include "vmm/mem.h"
+#include "vmm/window.h"
+
+/* What is behind the registers. Every call comes under the transport's lock,
+ * and returns 0 or the negative errno that lost the device; -ECANCELED when
+ * the run ends while it waits. */
+struct transport_ops {
+    int (*status)(void *ctx, uint8_t status, uint64_t deadline);
+    int (*features)(void *ctx, uint64_t features, uint8_t status,
+                    bool *accepted, uint64_t deadline);
+    int (*start)(void *ctx, struct vring *rings, unsigned n, uint8_t status,
+                 uint64_t deadline);
+    int (*ring_start)(void *ctx, struct vring *rings, unsigned index,
+                      uint64_t deadline);
+    int (*ring_stop)(void *ctx, struct vring *rings, unsigned index,
+                     uint64_t deadline);
+    int (*reset)(void *ctx, struct vring *rings, unsigned n,
+                 uint64_t deadline);
+    int (*config_write)(void *ctx, uint32_t offset, const void *data,
+                        uint32_t size, uint64_t deadline);
+    /* The lock is about to be released: the last chance to see to what the
+     * loop could not do meanwhile. */
+    void (*leave)(void *ctx);
+};
+
+/* What the device is, as probed. */
+struct transport_identity {
+    uint32_t id;
+    unsigned vqs;
+    uint32_t queue_size; /* QueueNumMax */
+    uint64_t features;   /* offered by the back-end */
+    uint32_t config_size;
+    const uint8_t *config;
+    double deadline; /* seconds that one access may take */
+};
+
+struct transport {
+    pthread_mutex_t lock;
+    struct window window;
+    const struct mem *mem;
+    const struct transport_ops *ops;
+    void *ctx;
+    struct transport_identity is;
+    uint64_t shown;   /* features that the guest sees */
+    int call_fd;      /* interrupts the guest; borrowed */
+    int ack_fd;       /* swallows acknowledgements; borrowed */
+    bool ack_direct;
+    atomic_bool work; /* leave() is wanted, by the loop */
+
+    struct vring *rings; /* is.vqs of them */
+    uint32_t feature_sel, driver_sel, queue_sel, shm_sel;
+    uint64_t driver_features;
+    bool driver_beyond; /* the guest accepted a bit above 63 */
+    uint8_t status;
+    bool lost; /* for good: FEATURES_OK never again */
+    uint64_t kicks_refused; /* rings whose kicks KVM could not take */
+};
+
+/* The bytes of window that a device with so much config space needs: whole
+ * pages. */
+size_t transport_window_size(uint32_t config_size);
+
+/* The features of these that belong to devices and are shown to guests. */
+uint64_t transport_shown(uint64_t features);
+
+/*
+ * window, mem, identity's config and the descriptors outlive it.
+ *   -ENOMEM  out of memory
+ */
+int transport_init(struct transport *t, const struct window *window,
+                   const struct mem *mem,
+                   const struct transport_identity *identity, int call_fd,
+                   int ack_fd, const struct transport_ops *ops, void *ctx);
+void transport_fini(struct transport *t);
+
+/* A guest's access, on its vCPU's thread. Reads past the window's end give 0.
+ * Neither takes longer than the deadline. */
+void transport_read(struct transport *t, uint64_t offset, void *data,
+                    unsigned size);
+void transport_write(struct transport *t, uint64_t offset, const void *data,
+                     unsigned size);
+
+/* The device's lock, for the loop. transport_unlock() calls leave(). */
+bool transport_trylock(struct transport *t);
+void transport_unlock(struct transport *t);
+
+/* Ask whoever holds the lock, or now if nobody does, to call leave(). */
+void transport_work(struct transport *t);
+
+/* The config space is now these bytes; interrupt the guest if notify. Under
+ * the lock. */
+void transport_config(struct transport *t, const uint8_t *config, bool notify);
+
+/* The device cannot go on until it is reset; for good if lost. Under the
+ * lock. */
+void transport_needs_reset(struct transport *t, bool lost);
+
+/*
+ * The machine is gone and another one comes: as after a reset, and kicks leave
+ * KVM_RUN until the device starts again. No vCPU runs; takes the lock, waits
+ * for the back-end as long as one access may.
+ */
+void transport_reboot(struct transport *t);
+
+#endif

@@ -1,0 +1,285 @@
+/*
+ * A device's rings and status on the wire, in the one order that back-ends
+ * rely on: memory once a connection and before the first ring; for each ring
+ * NUM, ADDR, BASE, ERR, CALL, KICK, ENABLE; then the status; then a kick each,
+ * since one that came before the ring was enabled may have been thrown away.
+ */
+#include "devices/vring.h"
+
+#include <errno.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "devices/frontend.h"
+#include "devices/virtio.h"
+
+/* Where a packed ring starts: index 0 and wrap counter 1, both sides. */
+#define PACKED_BASE 0x80008000u
+
+static int base_done(struct frontend *fe,
+                     const struct frontend_pending *pending,
+                     const uint8_t *payload, size_t size)
+{
+    struct vu_vring_state state;
+
+    (void)size;
+    memcpy(&state, payload, sizeof state);
+    if (state.index != pending->arg)
+        return frontend_lose(fe, -EPROTO, "GET_VRING_BASE of ring %u was "
+                             "answered for ring %u", pending->arg, state.index);
+    return 0;
+}
+
+static int status_done(struct frontend *fe,
+                       const struct frontend_pending *pending,
+                       const uint8_t *payload, size_t size)
+{
+    uint64_t status;
+
+    (void)pending;
+    (void)size;
+    memcpy(&status, payload, sizeof status);
+    if (status > 0xff)
+        return frontend_lose(fe, -EPROTO, "GET_STATUS was answered with 0x%llx,"
+                             " a status has eight bits",
+                             (unsigned long long)status);
+    fe->device_status = (uint8_t)status;
+    return 0;
+}
+
+static int fence_done(struct frontend *fe,
+                      const struct frontend_pending *pending,
+                      const uint8_t *payload, size_t size)
+{
+    (void)fe;
+    (void)pending;
+    (void)payload;
+    (void)size;
+    return 0;
+}
+
+static int get_status(struct frontend *fe)
+{
+    int rc = frontend_send(fe, VU_GET_STATUS, NULL, 0, NULL, 0);
+
+    if (rc < 0)
+        return rc;
+    return frontend_expect(fe, (struct frontend_pending){
+        .request = VU_GET_STATUS, .min = 8, .max = 8, .done = status_done });
+}
+
+static int set_status(struct frontend *fe, uint8_t status)
+{
+    uint64_t payload = status;
+
+    if (!(fe->acked & VU_PF_STATUS))
+        return 0;
+    return frontend_send(fe, VU_SET_STATUS, &payload, sizeof payload, NULL, 0);
+}
+
+/* An answer that comes only when all that was sent before it is done. */
+static int fence(struct frontend *fe)
+{
+    int rc;
+
+    if (fe->acked & VU_PF_STATUS)
+        return get_status(fe);
+    if (fe->acked & VU_PF_REPLY_ACK)
+        return 0; /* the set-up's own answers */
+    rc = frontend_send(fe, VU_GET_FEATURES, NULL, 0, NULL, 0);
+    if (rc < 0)
+        return rc;
+    return frontend_expect(fe, (struct frontend_pending){
+        .request = VU_GET_FEATURES, .min = 8, .max = 8, .done = fence_done });
+}
+
+static struct vu_mem_region wire_region(const struct mem_region *region)
+{
+    return (struct vu_mem_region){
+        .guest_addr = region->base,
+        .size = region->size,
+        .user_addr = (uintptr_t)region->host,
+        .mmap_offset = region->offset,
+    };
+}
+
+static int send_memory(struct frontend *fe)
+{
+    const struct mem *mem = fe->mem;
+    struct vu_mem_table table = { .n_regions = mem->n_regions };
+    int fds[MEM_MAX_REGIONS], rc = 0;
+
+    if (fe->memory_sent)
+        return 0;
+    fe->memory_sent = true;
+    for (unsigned i = 0; i < mem->n_regions; i++) {
+        table.region[i] = wire_region(&mem->region[i]);
+        fds[i] = mem->fd;
+    }
+    if (!(fe->acked & VU_PF_CONFIGURE_MEM_SLOTS))
+        return frontend_setup(fe, VU_SET_MEM_TABLE, &table,
+                              8 + mem->n_regions * sizeof table.region[0], fds,
+                              mem->n_regions, mem->n_regions);
+    for (unsigned i = 0; i < mem->n_regions && rc == 0; i++) {
+        struct vu_mem_reg one = { .region = table.region[i] };
+
+        rc = frontend_setup(fe, VU_ADD_MEM_REG, &one, sizeof one, fds, 1, i);
+    }
+    return rc;
+}
+
+/* Where a guest address is in husk: the addresses of the memory table. */
+static uint64_t user_addr(const struct frontend *fe, gpa_t gpa)
+{
+    return (uintptr_t)mem_at(fe->mem, gpa, 1);
+}
+
+static int set_state(struct frontend *fe, uint32_t request, uint32_t index,
+                     uint32_t num)
+{
+    struct vu_vring_state state = { index, num };
+
+    return frontend_setup(fe, request, &state, sizeof state, NULL, 0, num);
+}
+
+static int set_fd(struct frontend *fe, uint32_t request, uint64_t index, int fd)
+{
+    return frontend_setup(fe, request, &index, sizeof index, &fd, 1,
+                          (uint32_t)index);
+}
+
+static int send_ring(struct frontend *fe, struct vring *ring, uint32_t index)
+{
+    bool packed = fe->driver_features & VIRTIO_F_RING_PACKED;
+    struct vu_vring_addr addr = {
+        .index = index,
+        .desc = user_addr(fe, ring->desc),
+        .avail = user_addr(fe, ring->driver),
+        .used = user_addr(fe, ring->device),
+    };
+    uint64_t stale;
+    int rc;
+
+    /* A kick from before a reset is not for this ring. */
+    if (read(ring->kick, &stale, sizeof stale) < 0 && errno != EAGAIN)
+        return frontend_lose(fe, -errno, "kick descriptor: %s",
+                             strerror(errno));
+    ring->started = true;
+    if ((rc = set_state(fe, VU_SET_VRING_NUM, index, ring->num)) < 0 ||
+        (rc = frontend_setup(fe, VU_SET_VRING_ADDR, &addr, sizeof addr, NULL,
+                             0, index)) < 0 ||
+        (rc = set_state(fe, VU_SET_VRING_BASE, index,
+                        packed ? PACKED_BASE : 0)) < 0 ||
+        (rc = set_fd(fe, VU_SET_VRING_ERR, index, fe->err_fd)) < 0 ||
+        (rc = set_fd(fe, VU_SET_VRING_CALL, index, fe->call_fd)) < 0 ||
+        (rc = set_fd(fe, VU_SET_VRING_KICK, index, ring->kick)) < 0)
+        return rc;
+    if (!(fe->features & VHOST_F_PROTOCOL_FEATURES))
+        return 0; /* without bit 30 a ring starts enabled */
+    return set_state(fe, VU_SET_VRING_ENABLE, index, 1);
+}
+
+static void kick(const struct vring *ring)
+{
+    uint64_t one = 1;
+    ssize_t n = write(ring->kick, &one, sizeof one);
+
+    (void)n; /* full: the back-end has kicks to take already */
+}
+
+int frontend_status(struct frontend *fe, uint8_t status, uint64_t deadline)
+{
+    int rc = fe->lost ? -ENOTCONN : set_status(fe, status);
+
+    return rc < 0 ? rc : frontend_wait(fe, deadline);
+}
+
+int frontend_features(struct frontend *fe, uint64_t features, uint8_t status,
+                      bool *accepted, uint64_t deadline)
+{
+    uint64_t all = features | (fe->features & VHOST_F_PROTOCOL_FEATURES);
+    int rc;
+
+    fe->driver_features = features;
+    *accepted = true;
+    if ((rc = frontend_send(fe, VU_SET_FEATURES, &all, sizeof all, NULL, 0)) <
+            0 || (rc = set_status(fe, status)) < 0)
+        return rc;
+    if (fe->acked & VU_PF_STATUS && (rc = get_status(fe)) < 0)
+        return rc;
+    rc = frontend_wait(fe, deadline);
+    if (rc == 0 && fe->acked & VU_PF_STATUS)
+        *accepted = fe->device_status & VIRTIO_STATUS_FEATURES_OK;
+    return rc;
+}
+
+int frontend_start(struct frontend *fe, struct vring *rings, unsigned n,
+                   uint8_t status, uint64_t deadline)
+{
+    int rc = fe->lost ? -ENOTCONN : send_memory(fe);
+
+    for (unsigned i = 0; i < n && rc == 0; i++)
+        if (rings[i].ready && !rings[i].started)
+            rc = send_ring(fe, &rings[i], i);
+    if (rc < 0 || (rc = set_status(fe, status)) < 0 || (rc = fence(fe)) < 0 ||
+        (rc = frontend_wait(fe, deadline)) < 0)
+        return rc;
+    for (unsigned i = 0; i < n; i++)
+        if (rings[i].started)
+            kick(&rings[i]);
+    return 0;
+}
+
+int frontend_ring_start(struct frontend *fe, struct vring *rings,
+                        unsigned index, uint64_t deadline)
+{
+    int rc = fe->lost ? -ENOTCONN : send_ring(fe, &rings[index], index);
+
+    if (rc < 0 || (rc = fence(fe)) < 0 || (rc = frontend_wait(fe, deadline)) < 0)
+        return rc;
+    kick(&rings[index]);
+    return 0;
+}
+
+static int send_stop(struct frontend *fe, struct vring *ring, uint32_t index)
+{
+    struct vu_vring_state state = { index, 0 };
+    int rc = 0;
+
+    ring->started = false;
+    if (fe->features & VHOST_F_PROTOCOL_FEATURES)
+        rc = set_state(fe, VU_SET_VRING_ENABLE, index, 0);
+    if (rc == 0)
+        rc = frontend_send(fe, VU_GET_VRING_BASE, &state, sizeof state, NULL,
+                           0);
+    if (rc < 0)
+        return rc;
+    return frontend_expect(fe, (struct frontend_pending){
+        .request = VU_GET_VRING_BASE, .arg = index, .min = 8, .max = 8,
+        .done = base_done });
+}
+
+int frontend_ring_stop(struct frontend *fe, struct vring *rings,
+                       unsigned index, uint64_t deadline)
+{
+    int rc = fe->lost ? -ENOTCONN : send_stop(fe, &rings[index], index);
+
+    return rc < 0 ? rc : frontend_wait(fe, deadline);
+}
+
+int frontend_reset(struct frontend *fe, struct vring *rings, unsigned n,
+                   uint64_t deadline)
+{
+    int rc = fe->lost ? -ENOTCONN : 0;
+
+    for (unsigned i = 0; i < n; i++) {
+        if (rings[i].started && rc == 0)
+            rc = send_stop(fe, &rings[i], i);
+        rings[i].started = false;
+    }
+    if (rc == 0)
+        rc = set_status(fe, 0);
+    if (rc == 0 && fe->acked & VU_PF_RESET_DEVICE)
+        rc = frontend_setup(fe, VU_RESET_DEVICE, NULL, 0, NULL, 0, 0);
+    return rc < 0 ? rc : frontend_wait(fe, deadline);
+}
