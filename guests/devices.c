@@ -100,14 +100,16 @@ static void again_by_ring_reset(struct queue *q, uint8_t *buffers)
 {
     const char *error = queue_reset(q);
     uint32_t last = 0, size = 0;
+    bool answered;
 
     if (error == NULL)
         error = queue_again(q);
-    if (error != NULL)
+    if (error != NULL) {
         note_failure(q->dev, error);
-    else
-        report(q, buffers, exchange(q, buffers, 1, 1, &last, &size), last,
-               size);
+        return;
+    }
+    answered = exchange(q, buffers, 1, 1, &last, &size);
+    report(q, buffers, answered, last, size);
 }
 
 static void one_life(struct virtio *dev, struct queue *queues,
@@ -209,15 +211,7 @@ static void read_options(struct options *o)
     o->resets = option_number("reset", 0);
     o->strict = option_flag("strict");
     o->ring_reset = option_flag("ring-reset");
-    o->accept = FEATURE_VERSION_1;
-    if (option_flag("packed"))
-        o->accept |= FEATURE_PACKED;
-    if (option_flag("event-idx"))
-        o->accept |= FEATURE_EVENT_IDX;
-    if (option_flag("indirect"))
-        o->accept |= FEATURE_INDIRECT;
-    if (o->ring_reset)
-        o->accept |= FEATURE_RING_RESET;
+    o->accept = virtio_wanted();
     if (o->count == 0 || o->depth == 0 || o->depth > 4096)
         exit_fail("count and depth are 1 or more, depth at most 4096");
     while (o->ring < o->depth)

@@ -118,6 +118,22 @@ bool queue_get(struct queue *q, uint32_t *tag, uint32_t *size)
     return true;
 }
 
+bool queue_ask(struct queue *q, const struct segment *segments, unsigned n,
+               uint32_t *size, uint64_t milliseconds)
+{
+    uint64_t deadline = time_after(milliseconds);
+    uint32_t tag;
+
+    if (!queue_add(q, segments, n, 0))
+        return false;
+    queue_kick(q);
+    do {
+        if (!virtio_wait(q->dev, deadline))
+            return false;
+    } while (!queue_get(q, &tag, size));
+    return true;
+}
+
 uint16_t queue_take_id(struct queue *q)
 {
     return q->ids[--q->n_ids];

@@ -64,6 +64,25 @@ static bool becomes(const struct virtio *dev, unsigned reg, uint32_t value)
     return true;
 }
 
+uint64_t virtio_wanted(void)
+{
+    static const struct {
+        const char *option;
+        uint64_t feature;
+    } known[] = {
+        { "packed", FEATURE_PACKED },
+        { "event-idx", FEATURE_EVENT_IDX },
+        { "indirect", FEATURE_INDIRECT },
+        { "ring-reset", FEATURE_RING_RESET },
+    };
+    uint64_t wanted = FEATURE_VERSION_1;
+
+    for (unsigned i = 0; i < sizeof known / sizeof known[0]; i++)
+        if (option_flag(known[i].option))
+            wanted |= known[i].feature;
+    return wanted;
+}
+
 const char *virtio_reset(struct virtio *dev)
 {
     virtio_write(dev, REG_STATUS, 0);

@@ -87,6 +87,8 @@ uint32_t virtio_read(const struct virtio *dev, unsigned reg);
 void virtio_write(const struct virtio *dev, unsigned reg, uint32_t value);
 /* Look at what the device is; nothing is changed but selectors. */
 const char *virtio_open(struct virtio *dev);
+/* VERSION_1 and what the options packed, event-idx, ... ask for. */
+uint64_t virtio_wanted(void);
 const char *virtio_reset(struct virtio *dev);
 /* Reset, then up to FEATURES_OK; of accept what is offered is accepted. */
 const char *virtio_negotiate(struct virtio *dev, uint64_t accept);
@@ -146,6 +148,10 @@ bool queue_add(struct queue *q, const struct segment *segments, unsigned n,
 void queue_kick(struct queue *q);
 /* An answer, if there is one. One that was never asked for fails the guest. */
 bool queue_get(struct queue *q, uint32_t *tag, uint32_t *size);
+/* One request and its answer, by interrupt; false after so many milliseconds.
+ * Only where nothing else is under way on the queue. */
+bool queue_ask(struct queue *q, const struct segment *segments, unsigned n,
+               uint32_t *size, uint64_t milliseconds);
 uint16_t queue_take_id(struct queue *q);
 /* For split.c and packed.c: give back a request's id, get its tag. */
 uint32_t queue_done(struct queue *q, unsigned id);
