@@ -24,7 +24,8 @@ endif
 
 LIB = vmm/fail.c vmm/mem.c boot/elf.c boot/fdt.c boot/params.c
 
-RUNTIME = devices/backends/runtime.c devices/backends/ring.c
+RUNTIME = $(addprefix devices/backends/,runtime.c session.c message.c \
+  uplink.c queue.c ring.c split.c packed.c memory.c)
 BACKENDS = rng
 
 UNIT = elf fdt params ring

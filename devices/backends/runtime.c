@@ -1,0 +1,340 @@
+/*
+ * A back-end's main(): options, the socket that front-ends come to, signals,
+ * and one connection after another. Refuses to take a socket's path away from
+ * a program that still listens there, and to cut a path that is too long.
+ */
+#include "devices/backends/runtime.h"
+
+#include <errno.h>
+#include <ev.h>
+#include <fcntl.h>
+#include <getopt.h>
+#include <inttypes.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "devices/backends/session.h"
+
+#define VERSION     "0.1.0"
+#define MAX_OPTIONS 24
+
+struct runtime {
+    struct device dev;
+    int listen_fd;    /* -1: none */
+    const char *path; /* bound by us, NULL: nothing to remove */
+    struct stat bound;
+    bool failed;
+    ev_io listening;
+    ev_signal term, interrupt, hangup;
+};
+
+enum { OPT_SOCKET = 256, OPT_FD, OPT_CAPABILITIES, OPT_HELP, OPT_VERSION,
+       OPT_DEVICE };
+
+static const struct option common[] = {
+    { "socket-path", required_argument, NULL, OPT_SOCKET },
+    { "fd", required_argument, NULL, OPT_FD },
+    { "print-capabilities", no_argument, NULL, OPT_CAPABILITIES },
+    { "help", no_argument, NULL, OPT_HELP },
+    { "version", no_argument, NULL, OPT_VERSION },
+};
+
+#define N_COMMON (sizeof common / sizeof common[0])
+
+int complain(const char *format, ...)
+{
+    char text[512];
+    va_list args;
+
+    va_start(args, format);
+    vsnprintf(text, sizeof text, format, args);
+    va_end(args);
+    /* one write, so that lines of several back-ends do not mix */
+    fprintf(stderr, "%s: %s\n", program_invocation_short_name, text);
+    return -1;
+}
+
+int parse_number(const char *option, const char *text, uint64_t min,
+                 uint64_t max, uint64_t *value)
+{
+    char *end;
+
+    errno = 0;
+    *value = strtoull(text, &end, 10);
+    if (*text < '0' || *text > '9' || *end || errno || *value < min ||
+        *value > max)
+        return complain("--%s=%s: not a number from %" PRIu64 " to %" PRIu64,
+                        option, text, min, max);
+    return 0;
+}
+
+static void help(const struct backend *b)
+{
+    printf("Usage: husk-%s --socket-path=PATH | --fd=N [options]\n"
+           "%s, as a vhost-user back-end.\n\n"
+           "  --socket-path=PATH    listen there, serve one front-end after "
+           "another\n"
+           "  --fd=N                serve that connected socket, or listen on "
+           "it\n",
+           b->type, b->about);
+    for (const struct backend_option *o = b->options; o && o->name; o++) {
+        char name[64];
+
+        snprintf(name, sizeof name, "--%s%s%s", o->name, o->value ? "=" : "",
+                 o->value ? o->value : "");
+        printf("  %-21s %s\n", name, o->help);
+    }
+    printf("  --print-capabilities  what this is, as JSON\n"
+           "  --help, --version\n");
+}
+
+static void print_capabilities(const struct backend *b)
+{
+    printf("{\n  \"type\": \"%s\",\n  \"features\": [", b->type);
+    for (const char *const *c = b->capabilities; c && *c; c++)
+        printf("%s\"%s\"", c == b->capabilities ? "" : ", ", *c);
+    printf("]\n}\n");
+}
+
+static void serve(struct runtime *rt, int fd);
+
+static void on_connection(struct ev_loop *loop, ev_io *w, int events)
+{
+    struct runtime *rt = w->data;
+    int fd = accept4(rt->listen_fd, NULL, NULL, SOCK_CLOEXEC);
+
+    (void)events;
+    if (fd >= 0) {
+        ev_io_stop(loop, w);
+        serve(rt, fd);
+    } else if (errno != EINTR && errno != EAGAIN && errno != ECONNABORTED) {
+        complain("accept: %s", strerror(errno));
+        rt->failed = true;
+        ev_break(loop, EVBREAK_ALL);
+    }
+}
+
+static void on_ended(struct session *session)
+{
+    struct device *dev = session->dev;
+    struct runtime *rt =
+        (struct runtime *)((char *)dev - offsetof(struct runtime, dev));
+    bool failed = session->failed;
+
+    session_free(session);
+    if (rt->listen_fd >= 0) {
+        ev_io_start(dev->loop, &rt->listening);
+    } else {
+        rt->failed = failed;
+        ev_break(dev->loop, EVBREAK_ALL);
+    }
+}
+
+static void serve(struct runtime *rt, int fd)
+{
+    if (session_open(&rt->dev, fd, on_ended))
+        return;
+    rt->failed = true;
+    ev_break(rt->dev.loop, EVBREAK_ALL);
+}
+
+static void on_end_signal(struct ev_loop *loop, ev_signal *w, int events)
+{
+    (void)w, (void)events;
+    ev_break(loop, EVBREAK_ALL);
+}
+
+static void on_hangup(struct ev_loop *loop, ev_signal *w, int events)
+{
+    struct runtime *rt = w->data;
+
+    (void)loop, (void)events;
+    rt->dev.backend->hangup(&rt->dev);
+}
+
+/* Whether a program still listens at a socket's path. */
+static bool in_use(const struct sockaddr_un *addr)
+{
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    bool used = fd >= 0 && (!connect(fd, (const struct sockaddr *)addr,
+                                     sizeof *addr) ||
+                            errno == EAGAIN);
+
+    if (fd >= 0)
+        close(fd);
+    return used;
+}
+
+static int listen_at(struct runtime *rt, const char *path)
+{
+    struct sockaddr_un addr = { .sun_family = AF_UNIX };
+    struct stat st;
+
+    if (!*path || strlen(path) >= sizeof addr.sun_path)
+        return complain("--socket-path=%s: 1 to %zu bytes are allowed", path,
+                        sizeof addr.sun_path - 1);
+    memcpy(addr.sun_path, path, strlen(path));
+    if (!lstat(path, &st)) {
+        if (!S_ISSOCK(st.st_mode))
+            return complain("%s: exists and is no socket", path);
+        if (in_use(&addr))
+            return complain("%s: another program listens there", path);
+        unlink(path);
+    }
+    rt->listen_fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (rt->listen_fd < 0)
+        return complain("socket: %s", strerror(errno));
+    if (bind(rt->listen_fd, (const struct sockaddr *)&addr, sizeof addr) < 0)
+        return complain("%s: %s", path, strerror(errno));
+    rt->path = path;
+    lstat(path, &rt->bound);
+    if (listen(rt->listen_fd, 8) < 0)
+        return complain("%s: %s", path, strerror(errno));
+    return 0;
+}
+
+static void forget_path(const struct runtime *rt)
+{
+    struct stat st;
+
+    if (rt->path && !lstat(rt->path, &st) && st.st_ino == rt->bound.st_ino &&
+        st.st_dev == rt->bound.st_dev)
+        unlink(rt->path);
+}
+
+/* A given descriptor: listen on it, or serve it. */
+static int take_fd(struct runtime *rt, int fd)
+{
+    int listening;
+    socklen_t size = sizeof listening;
+
+    if (getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listening, &size) < 0)
+        return complain("--fd=%d: %s", fd, strerror(errno));
+    fcntl(fd, F_SETFD, FD_CLOEXEC);
+    if (listening)
+        rt->listen_fd = fd;
+    else
+        serve(rt, fd);
+    return rt->failed ? -1 : 0;
+}
+
+static int run(struct runtime *rt, const char *path, int fd)
+{
+    struct device *dev = &rt->dev;
+
+    dev->loop = ev_default_loop(0);
+    if (!dev->loop)
+        return complain("no event loop");
+    ev_signal_init(&rt->term, on_end_signal, SIGTERM);
+    ev_signal_init(&rt->interrupt, on_end_signal, SIGINT);
+    ev_signal_init(&rt->hangup, on_hangup, SIGHUP);
+    rt->hangup.data = rt;
+    ev_signal_start(dev->loop, &rt->term);
+    ev_signal_start(dev->loop, &rt->interrupt);
+    if (dev->backend->hangup)
+        ev_signal_start(dev->loop, &rt->hangup);
+    signal(SIGPIPE, SIG_IGN);
+
+    if (dev->backend->init && dev->backend->init(dev) < 0)
+        return -1;
+    if ((path ? listen_at(rt, path) : take_fd(rt, fd)) < 0)
+        return -1;
+    if (rt->listen_fd >= 0) {
+        fcntl(rt->listen_fd, F_SETFL,
+              fcntl(rt->listen_fd, F_GETFL) | O_NONBLOCK);
+        ev_io_init(&rt->listening, on_connection, rt->listen_fd, EV_READ);
+        rt->listening.data = rt;
+        ev_io_start(dev->loop, &rt->listening);
+    }
+    ev_run(dev->loop, 0);
+    return rt->failed ? -1 : 0;
+}
+
+/* 1: go on, 0: all was done already, -1 after a complaint. */
+static int parse(struct runtime *rt, int argc, char **argv, const char **path,
+                 int *fd)
+{
+    const struct backend *b = rt->dev.backend;
+    struct option table[MAX_OPTIONS + 1] = { 0 };
+    unsigned n = 0;
+    uint64_t number;
+
+    for (; n < N_COMMON; n++)
+        table[n] = common[n];
+    for (const struct backend_option *o = b->options;
+         o && o->name && n < MAX_OPTIONS; o++, n++)
+        table[n] = (struct option){
+            .name = o->name,
+            .has_arg = o->value ? required_argument : no_argument,
+            .val = OPT_DEVICE + (int)(n - N_COMMON),
+        };
+
+    for (int c; (c = getopt_long(argc, argv, "", table, NULL)) != -1;) {
+        switch (c) {
+        case '?': /* getopt_long said it */
+            return -1;
+        case OPT_SOCKET:
+            *path = optarg;
+            break;
+        case OPT_FD:
+            if (parse_number("fd", optarg, 0, INT32_MAX, &number) < 0)
+                return -1;
+            *fd = (int)number;
+            break;
+        case OPT_CAPABILITIES:
+            print_capabilities(b);
+            return 0;
+        case OPT_HELP:
+            help(b);
+            return 0;
+        case OPT_VERSION:
+            printf("husk-%s " VERSION "\n", b->type);
+            return 0;
+        default:
+            if (b->options[c - OPT_DEVICE].set(&rt->dev, optarg) < 0)
+                return -1;
+        }
+    }
+    if (optind < argc)
+        return complain("%s: not an option", argv[optind]);
+    if (!*path == (*fd < 0))
+        return complain("give either --socket-path or --fd (see --help)");
+    return 1;
+}
+
+int backend_main(const struct backend *backend, void *state, int argc,
+                 char **argv)
+{
+    struct runtime *rt = calloc(1, sizeof *rt);
+    const char *path = NULL;
+    int fd = -1;
+
+    if (!rt)
+        return complain("out of memory"), 1;
+    rt->dev.backend = backend;
+    rt->dev.state = state;
+    rt->dev.shape = backend->shape;
+    rt->listen_fd = -1;
+
+    int rc = parse(rt, argc, argv, &path, &fd);
+
+    if (rc > 0) {
+        rc = run(rt, path, fd);
+        if (rt->dev.session)
+            session_free(rt->dev.session);
+        forget_path(rt);
+        if (backend->fini)
+            backend->fini(&rt->dev);
+        if (rt->listen_fd >= 0)
+            close(rt->listen_fd);
+    }
+    free(rt);
+    return rc < 0 ? 1 : 0;
+}
