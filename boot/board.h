@@ -34,6 +34,13 @@ struct boot_board {
     gpa_t panic; /* one byte of pvpanic register; 0: none */
 };
 
+/* A file in memory, and how messages call it. */
+struct boot_file {
+    const char *name;
+    const void *data;
+    size_t size;
+};
+
 enum boot_mode {
     BOOT_LONG64, /* 64-bit mode, paging on, info in rsi */
     BOOT_PVH32,  /* 32-bit protected mode, paging off, info in ebx */
