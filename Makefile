@@ -29,8 +29,9 @@ RUNTIME = $(addprefix devices/backends/,runtime.c session.c message.c \
 BACKENDS = rng
 
 UNIT = elf fdt params ring
+UNIT_HELP = tests/unit/driver.c
 
-GUESTS = hello devices pvh
+GUESTS = hello devices pvh config block fs
 
 all: backends guests
 backends: $(BACKENDS:%=$(O)/backends/husk-%)
@@ -55,7 +56,7 @@ $(O)/libhusk.a: $(call obj,$(LIB))
 
 # The back-ends' ring code is tested here too; none of it is in libhusk.
 $(O)/tests/unit: $(UNIT:%=$(O)/obj/tests/unit/%_test.o) \
-  $(call obj,$(RUNTIME)) $(O)/libhusk.a
+  $(call obj,$(UNIT_HELP) $(RUNTIME)) $(O)/libhusk.a
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(ALL) -o $@ $^ -lcriterion -lfdt -lev -lm
 

@@ -74,8 +74,8 @@ struct gather {
 int gather_add(struct ring *ring, struct gather *g, gaddr_t addr, uint32_t len,
                bool writable);
 
-/* Whether an indirect table of len bytes can be; breaks the ring if not. */
-int gather_table(struct ring *ring, uint32_t len, unsigned flags);
+/* Whether such an indirect table can be; breaks the ring if not. */
+int gather_table(struct ring *ring, gaddr_t addr, uint32_t len, unsigned flags);
 
 /* The gathered pieces as a chain, or NULL with the ring broken. */
 struct chain *gather_chain(struct ring *ring, const struct gather *g,

@@ -98,7 +98,7 @@ struct chain *packed_take(struct ring *ring)
         }
         more = flags & DESC_F_NEXT;
         if (flags & DESC_F_INDIRECT) {
-            if (gather_table(ring, len, (unsigned)flags) < 0 ||
+            if (gather_table(ring, addr, len, (unsigned)flags) < 0 ||
                 walk_table(ring, addr, len, &g) < 0)
                 return NULL;
         } else if (gather_add(ring, &g, addr, len, flags & DESC_F_WRITE) < 0) {

@@ -101,8 +101,10 @@ int gather_add(struct ring *ring, struct gather *g, gaddr_t addr, uint32_t len,
     return 0;
 }
 
-int gather_table(struct ring *ring, uint32_t len, unsigned flags)
+int gather_table(struct ring *ring, gaddr_t addr, uint32_t len, unsigned flags)
 {
+    struct iovec whole[MEMORY_MAX_REGIONS];
+
     if (!ring->indirect)
         return ring_break(ring, "an indirect table was not negotiated");
     if (flags & DESC_F_NEXT)
@@ -110,6 +112,9 @@ int gather_table(struct ring *ring, uint32_t len, unsigned flags)
     if (!len || len % sizeof(struct split_desc) ||
         len / sizeof(struct split_desc) > RING_MAX_CHAIN)
         return ring_break(ring, "an indirect table of %u bytes", len);
+    if (memory_iov(ring->mem, addr, len, whole, MEMORY_MAX_REGIONS) < 0)
+        return ring_break(ring, "an indirect table at 0x%llx, not in memory",
+                          (unsigned long long)addr);
     return 0;
 }
 

@@ -96,7 +96,7 @@ static int walk(struct ring *ring, unsigned head, struct gather *g)
         if (d.flags & DESC_F_INDIRECT) {
             if (in_table)
                 return ring_break(ring, "an indirect table in another");
-            if (gather_table(ring, d.len, d.flags) < 0)
+            if (gather_table(ring, d.addr, d.len, d.flags) < 0)
                 return -1;
             in_table = true;
             table = d.addr;
