@@ -55,6 +55,23 @@ uint64_t option_number(const char *name, uint64_t otherwise)
     return value;
 }
 
+size_t option_hex(const char *text, uint8_t *out, size_t size)
+{
+    size_t n = 0;
+
+    for (; text[2 * n] != '\0'; n++) {
+        char pair[3] = { text[2 * n], text[2 * n + 1], '\0' };
+        char *end;
+
+        if (n == size)
+            exit_fail("more than %lu bytes of hex", size);
+        out[n] = (uint8_t)strtoul(pair, &end, 16);
+        if (end != pair + 2)
+            exit_fail("%s is not hex", text);
+    }
+    return n;
+}
+
 bool option_text(const char *name, char *out, size_t size)
 {
     const char *text = find(name);

@@ -112,6 +112,8 @@ void option_init(const char *line);
 const char *option_line(void);
 bool option_flag(const char *name);
 uint64_t option_number(const char *name, uint64_t otherwise);
+/* Pairs of hex digits as bytes; returns how many. */
+size_t option_hex(const char *text, uint8_t *out, size_t size);
 bool option_text(const char *name, char *out, size_t size);
 
 /* uart.c */

@@ -7,6 +7,7 @@
 
 #define MAGIC    0x74726976u
 #define VERSION  2u
+#define ATTEMPTS 10000u
 #define PATIENCE 1000u /* milliseconds for a register to change */
 
 uint32_t virtio_read(const struct virtio *dev, unsigned reg)
@@ -158,4 +159,37 @@ void virtio_config_read(const struct virtio *dev, unsigned offset, void *out,
     }
     for (; size > 0; size--)
         *to++ = *(const volatile uint8_t *)at++;
+}
+
+uint32_t virtio_config_snapshot(const struct virtio *dev, void *out)
+{
+    for (unsigned n = 0; n < ATTEMPTS; n++) {
+        uint32_t before = virtio_read(dev, REG_CONFIG_GEN);
+
+        virtio_config_read(dev, 0, out, dev->config_size);
+        if (virtio_read(dev, REG_CONFIG_GEN) == before)
+            return before;
+    }
+    exit_fail("virtio%u: the config generation never stands still",
+              dev->number);
+}
+
+void virtio_config_write(const struct virtio *dev, unsigned offset,
+                         const void *bytes, size_t size, unsigned width)
+{
+    const uint8_t *from = bytes;
+    uint64_t at = dev->base + REG_CONFIG + offset;
+
+    for (; size >= width; size -= width, from += width, at += width) {
+        if (width == 1) {
+            *(volatile uint8_t *)at = *from;
+        } else if (width == 2) {
+            *(volatile uint16_t *)at = (uint16_t)(from[0] | from[1] << 8);
+        } else {
+            uint32_t value;
+
+            memcpy(&value, from, sizeof value);
+            put32(at, value);
+        }
+    }
 }

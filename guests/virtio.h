@@ -99,6 +99,16 @@ bool virtio_wait(struct virtio *dev, uint64_t deadline);
 void virtio_config_read(const struct virtio *dev, unsigned offset, void *out,
                         size_t size);
 
+/*
+ * All of config space as of one moment (2.5.1): read again until the generation
+ * did not change meanwhile. Returns the generation. A generation that never
+ * stands still fails the guest.
+ */
+uint32_t virtio_config_snapshot(const struct virtio *dev, void *out);
+/* Write with accesses of width 1, 2 or 4 bytes; size is a multiple of it. */
+void virtio_config_write(const struct virtio *dev, unsigned offset,
+                         const void *bytes, size_t size, unsigned width);
+
 /* One piece of a request, in guest-physical addresses. */
 struct segment {
     void *at;
