@@ -696,7 +696,7 @@ static const struct crime crimes[] = {
     { "not in memory", PACKED, len_over_end },
     { "a readable buffer after", PACKED, packed_readable_last },
     { "a chain goes on in a descriptor not available", PACKED, packed_no_end },
-    { "more descriptors than the 8 of the ring", PACKED, packed_all_next },
+    { "goes on in a descriptor not available", PACKED, packed_all_next },
     { "an indirect table was not", PACKED, packed_table_unasked },
     { "an indirect table of 17 bytes", PACKED | TABLES, table_odd },
     { "an indirect table of 0 bytes", PACKED | TABLES, table_empty },
@@ -750,6 +750,27 @@ Test(ring, twice)
         ring_give(&b.ring, chain[i], 0);
     cr_assert_eq(b.ring.in_flight, 0);
     cr_assert_eq(get_all(&b.driver), 0);
+    bench_end(&b);
+}
+
+/* The same for packed rings: an entry that is still in flight, made anew. */
+Test(ring, overrun)
+{
+    struct bench b;
+    struct buffer one = { DATA, 5, true };
+    struct chain *chain[8];
+
+    bench_start(&b, 8, VIRTIO_F_RING_PACKED);
+    for (unsigned i = 0; i < 8; i++) {
+        cr_assert_geq(driver_add(&b.driver, &one, 1), 0);
+        chain[i] = ring_take(&b.ring);
+        cr_assert_not_null(chain[i]);
+    }
+    put16(&b, b.driver.desc + 14, 0x8000);
+    cr_assert_null(ring_take(&b.ring));
+    cr_assert_str_eq(b.ring.error, "more descriptors than the 8 of the ring");
+    for (unsigned i = 0; i < 8; i++)
+        ring_give(&b.ring, chain[i], 0);
     bench_end(&b);
 }
 
