@@ -31,7 +31,7 @@ BACKENDS = rng
 UNIT = elf fdt params ring
 UNIT_HELP = tests/unit/driver.c
 
-GUESTS = hello devices pvh config block fs
+GUESTS = hello devices pvh config block fs hostile reboot
 
 all: backends guests
 backends: $(BACKENDS:%=$(O)/backends/husk-%)
@@ -86,6 +86,7 @@ $(O)/guests/%.elf: $(O)/guests/obj/%.o $(O)/guests/runtime.a guests/guest.ld
 	  $(O)/guests/runtime.a
 
 $(O)/guests/pvh.elf: $(O)/guests/obj/pvh_start.o
+$(O)/guests/hostile.elf: $(O)/guests/obj/hostile_access.o
 
 -include $(shell find $(O) -name '*.d' 2>/dev/null)
 

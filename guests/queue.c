@@ -13,10 +13,8 @@ static void write_address(const struct virtio *dev, unsigned reg,
     virtio_write(dev, reg + 4, (uint32_t)((uintptr_t)at >> 32));
 }
 
-const char *queue_again(struct queue *q)
+static void clear(struct queue *q)
 {
-    struct virtio *dev = q->dev;
-
     q->n_ids = q->room = q->size;
     q->under_way = 0;
     q->next = q->kicked = q->last_used = 0;
@@ -29,7 +27,13 @@ const char *queue_again(struct queue *q)
         packed_init(q);
     else
         split_init(q);
+}
 
+const char *queue_again(struct queue *q)
+{
+    struct virtio *dev = q->dev;
+
+    clear(q);
     virtio_write(dev, REG_QUEUE_SEL, q->index);
     if (virtio_read(dev, REG_QUEUE_READY) != 0)
         return "queue is ready before it was set up";
@@ -43,8 +47,8 @@ const char *queue_again(struct queue *q)
     return NULL;
 }
 
-const char *queue_init(struct queue *q, struct virtio *dev, unsigned index,
-                       unsigned size)
+const char *queue_prepare(struct queue *q, struct virtio *dev, unsigned index,
+                          unsigned size)
 {
     uint32_t max;
 
@@ -69,7 +73,16 @@ const char *queue_init(struct queue *q, struct virtio *dev, unsigned index,
     q->ids = memory_take(size * sizeof *q->ids, 8);
     if (q->indirect)
         q->tables = memory_take(size * SEGMENTS_MAX * sizeof *q->tables, 16);
-    return queue_again(q);
+    clear(q);
+    return NULL;
+}
+
+const char *queue_init(struct queue *q, struct virtio *dev, unsigned index,
+                       unsigned size)
+{
+    const char *error = queue_prepare(q, dev, index, size);
+
+    return error != NULL ? error : queue_again(q);
 }
 
 const char *queue_reset(struct queue *q)

@@ -148,6 +148,9 @@ struct queue {
 /* Set up a queue of at most size entries; before virtio_start(). */
 const char *queue_init(struct queue *q, struct virtio *dev, unsigned index,
                        unsigned size);
+/* Only the memory; no register but QueueSel is written. */
+const char *queue_prepare(struct queue *q, struct virtio *dev, unsigned index,
+                          unsigned size);
 /* The same memory once more, after the queue was reset. */
 const char *queue_again(struct queue *q);
 /* QueueReset: what was under way never comes back. */

@@ -1,0 +1,93 @@
+/*
+ * Does one request on the first device and reboots, until it has booted often
+ * enough. Nothing in the machine outlives a reset but the devices, so the count
+ * lies in the first four bytes of a writable config space: three bytes that
+ * say that it is one, and the number of boots so far.
+ *
+ *   boots=N      power off at the Nth boot, 2 to 255; without it reboot always
+ *   by=triple    reset by a triple fault and not by the keyboard controller
+ *   then=exit    end by the exit port and not by the power-off port
+ *   packed event-idx indirect
+ */
+#include "virtio.h"
+
+#define MARK        0x626f6f00u
+#define BUFFER_SIZE 64u
+#define PATIENCE    5000u
+
+static void start(struct virtio *dev, struct queue *q)
+{
+    const char *error = virtio_open(dev);
+
+    if (error == NULL)
+        error = virtio_negotiate(dev, virtio_wanted());
+    if (error == NULL)
+        error = queue_init(q, dev, 0, 8);
+    if (error != NULL)
+        exit_fail("virtio%u: %s", dev->number, error);
+    virtio_start(dev);
+}
+
+static void request(struct queue *q)
+{
+    struct segment segment = { memory_take(BUFFER_SIZE, 64), BUFFER_SIZE,
+                               true };
+    uint32_t used;
+
+    if (!queue_ask(q, &segment, 1, &used, PATIENCE))
+        exit_fail("virtio%u queue 0: no answer", q->dev->number);
+}
+
+static uint32_t count_boot(const struct virtio *dev)
+{
+    uint32_t word, again;
+
+    virtio_config_read(dev, 0, &word, sizeof word);
+    if ((word & 0xffffff00u) != MARK)
+        word = MARK;
+    word++;
+    virtio_config_write(dev, 0, &word, sizeof word, 4);
+    virtio_config_read(dev, 0, &again, sizeof again);
+    if (again != word)
+        exit_fail("config space of virtio%u holds %#x and not %#x",
+                  dev->number, again, word);
+    return word & 0xff;
+}
+
+static bool option_is(const char *name, const char *value)
+{
+    char text[16];
+
+    return option_text(name, text, sizeof text) && strcmp(text, value) == 0;
+}
+
+int guest_main(void)
+{
+    uint64_t boots = option_number("boots", 0);
+    struct virtio dev;
+    struct queue queue;
+
+    if (boots == 1 || boots > 255)
+        exit_fail("boots is 2 to 255");
+    if (!tree_find(&dev, 0, boots != 0))
+        exit_fail(boots != 0 ? "no device has a config space"
+                             : "there is no device");
+    start(&dev, &queue);
+    request(&queue);
+    if (boots != 0) {
+        uint32_t boot = count_boot(&dev);
+
+        print("reboot: boot %u of %lu\n", boot, boots);
+        if (boot >= boots) {
+            print("pass\n");
+            if (option_is("then", "exit"))
+                return 0;
+            exit_power_off();
+        }
+    } else {
+        print("reboot: again\n");
+    }
+    if (option_is("by", "triple"))
+        exit_triple_fault();
+    exit_reset();
+}
