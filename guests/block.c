@@ -10,7 +10,7 @@
  */
 #include "virtio.h"
 
-#define ID_BLOCK    2u
+#define ID_BLOCK      2u
 #define FEATURE_RO    (UINT64_C(1) << 5)
 #define FEATURE_FLUSH (UINT64_C(1) << 9)
 #define FEATURE_MQ    (UINT64_C(1) << 12)
@@ -111,8 +111,8 @@ static void start_chunk(struct disk *d, uint32_t number, uint32_t type,
 {
     struct queue *q = &d->queues[offset / d->chunk % d->n_queues];
     uint8_t *data = d->data + (uint64_t)number * d->chunk;
-    uint32_t size = end - offset < d->chunk ? (uint32_t)(end - offset)
-                                            : d->chunk;
+    uint32_t size =
+        end - offset < d->chunk ? (uint32_t)(end - offset) : d->chunk;
 
     if (type == TYPE_OUT)
         put_stamps(data, offset / SECTOR, size);
@@ -205,8 +205,8 @@ static void begin(struct disk *d)
         exit_fail("virtio%u: %s", d->dev.number, error);
     if ((d->dev.accepted & FEATURE_MQ) != 0)
         virtio_config_read(&d->dev, CONFIG_QUEUES, &config_queues, 2);
-    d->n_queues = config_queues < d->dev.n_queues ? config_queues
-                                                  : d->dev.n_queues;
+    d->n_queues =
+        config_queues < d->dev.n_queues ? config_queues : d->dev.n_queues;
     if (d->n_queues > limit)
         d->n_queues = (unsigned)limit;
     if (d->n_queues == 0)

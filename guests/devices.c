@@ -112,8 +112,8 @@ static void again_by_ring_reset(struct queue *q, uint8_t *buffers)
     report(q, buffers, answered, last, size);
 }
 
-static void one_life(struct virtio *dev, struct queue *queues,
-                     uint8_t *buffers, const struct options *o)
+static void one_life(struct virtio *dev, struct queue *queues, uint8_t *buffers,
+                     const struct options *o)
 {
     const char *error = bring_up(dev, queues, o);
 
@@ -123,8 +123,8 @@ static void one_life(struct virtio *dev, struct queue *queues,
     }
     for (unsigned i = 0; i < dev->n_queues; i++) {
         uint32_t last = 0, size = 0;
-        bool answered = exchange(&queues[i], buffers, o->count, o->depth,
-                                 &last, &size);
+        bool answered =
+            exchange(&queues[i], buffers, o->count, o->depth, &last, &size);
 
         report(&queues[i], buffers, answered, last, size);
         /* what was not answered may still be written to */
@@ -180,8 +180,9 @@ static void try_device(struct virtio *dev, const struct options *o)
     uint8_t *buffers;
 
     print("virtio%u: id %u at %#lx irq %u queues %u config %u "
-          "features %#lx\n", dev->number, dev->id, dev->base, dev->pin,
-          dev->n_queues, dev->config_size, dev->offered);
+          "features %#lx\n",
+          dev->number, dev->id, dev->base, dev->pin, dev->n_queues,
+          dev->config_size, dev->offered);
     if (error != NULL) {
         note_failure(dev, error);
         return;

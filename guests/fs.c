@@ -7,16 +7,16 @@
  */
 #include "virtio.h"
 
-#define ID_FS           26u
-#define TAG_SIZE        36u
-#define QUEUE_REQUEST   1u /* 0 is for requests that cannot wait */
-#define PATIENCE        5000u
-#define FUSE_LOOKUP     1u
-#define FUSE_INIT       26u
-#define FUSE_ROOT       1u
-#define FUSE_MAJOR      7u
-#define FUSE_MINOR      31u
-#define NAME_SIZE       256u
+#define ID_FS         26u
+#define TAG_SIZE      36u
+#define QUEUE_REQUEST 1u /* 0 is for requests that cannot wait */
+#define PATIENCE      5000u
+#define FUSE_LOOKUP   1u
+#define FUSE_INIT     26u
+#define FUSE_ROOT     1u
+#define FUSE_MAJOR    7u
+#define FUSE_MINOR    31u
+#define NAME_SIZE     256u
 
 struct fuse_in {
     uint32_t size, opcode;
@@ -71,7 +71,10 @@ static uint32_t call(struct queue *q, uint32_t opcode, uint64_t node,
 
     memset(&answer, 0, sizeof answer);
     request.in = (struct fuse_in){
-        .size = in_size, .opcode = opcode, .unique = ++unique, .node = node,
+        .size = in_size,
+        .opcode = opcode,
+        .unique = ++unique,
+        .node = node,
     };
     memcpy(request.body, body, body_size);
     if (!queue_ask(q, segments, 2, &used, PATIENCE))

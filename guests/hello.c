@@ -31,7 +31,8 @@ static void flood(uint64_t kilobytes)
     for (uint64_t n = 0; n < kilobytes * 16; n++) {
         print_into(text, sizeof text,
                    "%08lx the quick brown fox jumps over the lazy dog "
-                   "and again.\n", n);
+                   "and again.\n",
+                   n);
         uart_write(text, 64);
     }
 }

@@ -48,7 +48,8 @@ static void check_alive(struct target *t, const char *name)
     if (now.id != t->dev.id || now.offered != t->dev.offered ||
         now.n_queues != t->dev.n_queues)
         exit_fail("%s: the device is another one: id %u, %u queues, "
-                  "features %#lx", name, now.id, now.n_queues, now.offered);
+                  "features %#lx",
+                  name, now.id, now.n_queues, now.offered);
     target_start(t);
     target_request(t, name);
     if (virtio_needs_reset(&t->dev))
@@ -59,8 +60,8 @@ static void check_alive(struct target *t, const char *name)
 static void selectors(struct target *t)
 {
     const struct virtio *dev = &t->dev;
-    const uint32_t beyond[] = { dev->n_queues, 255, 256, 0xffff, 0x10000,
-                                0x80000000u, 0xffffffffu };
+    const uint32_t beyond[] = { dev->n_queues, 255,         256,        0xffff,
+                                0x10000,       0x80000000u, 0xffffffffu };
 
     target_negotiate(t);
     for (unsigned i = 0; i < sizeof beyond / sizeof beyond[0]; i++) {
@@ -86,8 +87,8 @@ static void selectors(struct target *t)
 
 static void notify(struct target *t)
 {
-    static const uint32_t wrong[] = { 1, 255, 256, 0xffff, 0x10000,
-                                      0x80000000u, 0xffffffffu };
+    static const uint32_t wrong[] = { 1,       255,         256,        0xffff,
+                                      0x10000, 0x80000000u, 0xffffffffu };
 
     for (unsigned i = 0; i < sizeof wrong / sizeof wrong[0]; i++)
         virtio_write(&t->dev, REG_QUEUE_NOTIFY, wrong[i]);
@@ -132,8 +133,9 @@ static void start_wrong(struct target *t, unsigned reg, uint64_t value)
 
 static void queue_num(struct target *t)
 {
-    static const uint32_t fixed[] = { 0, 3, 7, 0x8001, 0x10000, 0x10008,
-                                      0x80000000u, 0xffffffffu };
+    static const uint32_t fixed[] = {
+        0, 3, 7, 0x8001, 0x10000, 0x10008, 0x80000000u, 0xffffffffu
+    };
     uint32_t max;
 
     virtio_write(&t->dev, REG_QUEUE_SEL, 0);
@@ -148,8 +150,8 @@ static void queue_num(struct target *t)
         target_negotiate(t);
         need(queue_init(&t->queue, &t->dev, 0, size));
         virtio_start(&t->dev);
-        target_request(t, size == 1 ? "in a queue of 1"
-                                    : "in the largest queue");
+        target_request(t,
+                       size == 1 ? "in a queue of 1" : "in the largest queue");
         need(virtio_reset(&t->dev));
         if (size == max)
             break;
@@ -160,11 +162,23 @@ static void addresses(struct target *t)
 {
     const uint64_t end = memory_end();
     const uint64_t wrong[] = {
-        (uintptr_t)t->buffer + 1, (uintptr_t)t->buffer + 2,
-        end - 16, end - 2, end, end + 4096,
-        0xbffffff0u, 0xc0000000u, t->dev.base, 0xfec00000u, 0xfffffff0u,
-        UINT64_C(1) << 40, UINT64_C(1) << 52, UINT64_C(1) << 63,
-        UINT64_MAX - 15, UINT64_MAX - 1, UINT64_MAX,
+        (uintptr_t)t->buffer + 1,
+        (uintptr_t)t->buffer + 2,
+        end - 16,
+        end - 2,
+        end,
+        end + 4096,
+        0xbffffff0u,
+        0xc0000000u,
+        t->dev.base,
+        0xfec00000u,
+        0xfffffff0u,
+        UINT64_C(1) << 40,
+        UINT64_C(1) << 52,
+        UINT64_C(1) << 63,
+        UINT64_MAX - 15,
+        UINT64_MAX - 1,
+        UINT64_MAX,
     };
 
     for (unsigned i = 0; i < sizeof wrong / sizeof wrong[0]; i++)
@@ -243,7 +257,7 @@ static void live_registers(struct target *t)
     virtio_write(dev, REG_QUEUE_NOTIFY, 0);
 }
 
-/* QueueReset where it was not accepted, on queues that are and are not there. */
+/* QueueReset where it was not accepted, on queues there and not there. */
 static void ring_reset(struct target *t)
 {
     target_start(t);

@@ -127,8 +127,8 @@ void hostile_config_range(struct target *t)
 void hostile_unassigned(struct target *t)
 {
     static const uint64_t addresses[] = {
-        0xc0000000, 0xcffffff8, 0xd8000000, 0xe0000000, 0xfec01000,
-        0xfed00000, 0xffc00000,
+        0xc0000000, 0xcffffff8, 0xd8000000, 0xe0000000,
+        0xfec01000, 0xfed00000, 0xffc00000,
     };
     static const uint16_t ports[] = {
         0x70, 0x71, 0x80, 0x92, 0x2f0, 0x402, 0x510, 0xcf8, 0xcfc, 0xfff8,
@@ -156,7 +156,7 @@ void hostile_unassigned(struct target *t)
     target_request(t, "after accesses to nothing");
 }
 
-/* Every register with every single bit, wide accesses, more output than fits. */
+/* Every register with every bit, wide accesses, more output than fits. */
 void hostile_uart(struct target *t)
 {
     static const char line[] =

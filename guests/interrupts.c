@@ -99,8 +99,8 @@ void interrupts_enable(unsigned pin, unsigned sense)
         init_controllers();
     controllers_ready = true;
     enabled[pin] = true;
-    set_gate(FIRST_VECTOR + pin, (uintptr_t)interrupts_stubs +
-                                     (FIRST_VECTOR + pin) * STUB_SIZE);
+    set_gate(FIRST_VECTOR + pin,
+             (uintptr_t)interrupts_stubs + (FIRST_VECTOR + pin) * STUB_SIZE);
     if (sense == SENSE_LEVEL_LOW || sense == SENSE_LEVEL_HIGH)
         low |= REDIRECT_LEVEL;
     if (sense == SENSE_LEVEL_LOW || sense == SENSE_EDGE_FALLING)

@@ -77,8 +77,7 @@ static void add_indirect(struct queue *q, const struct segment *segments,
     desc->size = n * (uint32_t)sizeof *table;
     *desc_id(desc) = id;
     barrier();
-    *desc_flags(desc) =
-        (uint16_t)(DESC_INDIRECT | wrap_flags(q->next_wrap));
+    *desc_flags(desc) = (uint16_t)(DESC_INDIRECT | wrap_flags(q->next_wrap));
     q->slots[id].count = 1;
     advance(q);
 }

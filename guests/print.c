@@ -39,7 +39,9 @@ static void put_number(struct sink *sink, uint64_t value, unsigned base,
         put(sink, digits[n]);
 }
 
-__attribute__((format(printf, 2, 0)))
+static void format_into(struct sink *sink, const char *format, va_list args)
+    __attribute__((format(printf, 2, 0)));
+
 static void format_into(struct sink *sink, const char *format, va_list args)
 {
     for (; *format != '\0'; format++) {
@@ -69,8 +71,8 @@ static void format_into(struct sink *sink, const char *format, va_list args)
         } else if (*format == '%') {
             put(sink, '%');
         } else if (*format == 'u' || *format == 'x') {
-            uint64_t value = is_long ? va_arg(args, unsigned long)
-                                     : va_arg(args, unsigned);
+            uint64_t value =
+                is_long ? va_arg(args, unsigned long) : va_arg(args, unsigned);
 
             if (prefix) {
                 put(sink, '0');

@@ -29,11 +29,10 @@ static void clear(struct queue *q)
         split_init(q);
 }
 
-const char *queue_again(struct queue *q)
+static const char *show(const struct queue *q)
 {
-    struct virtio *dev = q->dev;
+    const struct virtio *dev = q->dev;
 
-    clear(q);
     virtio_write(dev, REG_QUEUE_SEL, q->index);
     if (virtio_read(dev, REG_QUEUE_READY) != 0)
         return "queue is ready before it was set up";
@@ -45,6 +44,12 @@ const char *queue_again(struct queue *q)
     if (virtio_read(dev, REG_QUEUE_READY) != 1)
         return "queue does not get ready";
     return NULL;
+}
+
+const char *queue_again(struct queue *q)
+{
+    clear(q);
+    return show(q);
 }
 
 const char *queue_prepare(struct queue *q, struct virtio *dev, unsigned index,
@@ -82,7 +87,7 @@ const char *queue_init(struct queue *q, struct virtio *dev, unsigned index,
 {
     const char *error = queue_prepare(q, dev, index, size);
 
-    return error != NULL ? error : queue_again(q);
+    return error != NULL ? error : show(q);
 }
 
 const char *queue_reset(struct queue *q)

@@ -49,8 +49,8 @@ static uint32_t count_boot(const struct virtio *dev)
     virtio_config_write(dev, 0, &word, sizeof word, 4);
     virtio_config_read(dev, 0, &again, sizeof again);
     if (again != word)
-        exit_fail("config space of virtio%u holds %#x and not %#x",
-                  dev->number, again, word);
+        exit_fail("config space of virtio%u holds %#x and not %#x", dev->number,
+                  again, word);
     return word & 0xff;
 }
 

@@ -15,15 +15,15 @@
 int guest_main(void);
 
 /* Ports and addresses of the board. */
-#define PORT_EXIT     0xf4u
-#define PORT_I8042    0x64u
-#define PORT_POWER    0x600u
-#define PORT_UART     0x3f8u
-#define PIN_UART      4u
-#define IOAPIC_BASE   0xfec00000u
-#define LAPIC_BASE    0xfee00000u
-#define STATUS_FAIL   1u
-#define STATUS_PANIC  110u
+#define PORT_EXIT    0xf4u
+#define PORT_I8042   0x64u
+#define PORT_POWER   0x600u
+#define PORT_UART    0x3f8u
+#define PIN_UART     4u
+#define IOAPIC_BASE  0xfec00000u
+#define LAPIC_BASE   0xfee00000u
+#define STATUS_FAIL  1u
+#define STATUS_PANIC 110u
 
 static inline void out8(uint16_t port, uint8_t value)
 {

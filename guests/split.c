@@ -86,8 +86,8 @@ static unsigned add_indirect(struct queue *q, const struct segment *segments,
 void split_add(struct queue *q, const struct segment *segments, unsigned n,
                uint32_t tag)
 {
-    unsigned head = q->indirect ? add_indirect(q, segments, n)
-                                : add_chain(q, segments, n);
+    unsigned head =
+        q->indirect ? add_indirect(q, segments, n) : add_chain(q, segments, n);
 
     q->room -= q->slots[head].count;
     q->slots[head].tag = tag;

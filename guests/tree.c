@@ -1,7 +1,7 @@
 /*
  * The device tree that came with boot_params, read with libfdt: where virtio
  * devices are, and on which pins. Every node is looked at once, every property
- * of it once: on a machine that emulates its guests a search costs milliseconds.
+ * of it once: on a machine that emulates guests a search costs milliseconds.
  */
 #include <libfdt.h>
 
@@ -55,7 +55,8 @@ static bool read_node(struct tree_walk *walk, struct virtio *dev)
     bool ours = false;
     int parent = walk->parent[walk->depth - 1];
 
-    fdt_for_each_property_offset (at, walk->tree, walk->node) {
+    fdt_for_each_property_offset(at, walk->tree, walk->node)
+    {
         const char *name;
         int size;
         const char *data = fdt_getprop_by_offset(walk->tree, at, &name, &size);
@@ -123,9 +124,10 @@ bool tree_find(struct virtio *dev, uint32_t id, bool with_config)
 
     tree_begin(&walk);
     while (tree_next(&walk, dev)) {
-        if (id != 0 && virtio_read(dev, REG_DEVICE_ID) != id)
-            continue;
-        if (!with_config || dev->config_size > 0)
+        uint32_t found = virtio_read(dev, REG_DEVICE_ID);
+
+        if (found != 0 && (id == 0 || found == id) &&
+            (!with_config || dev->config_size > 0))
             return true;
     }
     return false;
