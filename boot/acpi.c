@@ -176,7 +176,8 @@ static size_t put_dsdt(struct tables *t, const struct boot_board *board)
     size_t mark = aml_begin_scope(&aml, "\\_SB_");
 
     put_uart(&aml, "COM1", 1, LAYOUT_UART_PIO, LAYOUT_UART_GSI);
-    put_uart(&aml, "COM2", 2, LAYOUT_UART2_PIO, LAYOUT_UART2_GSI);
+    if (board->uart2)
+        put_uart(&aml, "COM2", 2, LAYOUT_UART2_PIO, LAYOUT_UART2_GSI);
     for (unsigned i = 0; i < board->n_virtio; i++)
         put_virtio(&aml, board, i);
     if (board->panic != 0)

@@ -6,6 +6,7 @@
 #ifndef HUSK_BOOT_BOARD_H
 #define HUSK_BOOT_BOARD_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -32,6 +33,7 @@ struct boot_board {
     uint64_t initrd_size; /* 0: none */
     gpa_t rsdp;  /* ACPI's root pointer; 0: no ACPI */
     gpa_t panic; /* one byte of pvpanic register; 0: none */
+    bool uart2;  /* the results UART is there */
 };
 
 /* A file in memory, and how messages call it. */

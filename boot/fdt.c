@@ -10,6 +10,7 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -173,7 +174,7 @@ static void put_uart(struct tree *t, uint32_t port, uint32_t gsi)
     end(t);
 }
 
-static void put_isa(struct tree *t)
+static void put_isa(struct tree *t, bool uart2)
 {
     /* All ports, each at its own number. */
     const uint32_t ranges[] = { ISA_IO, 0, 0, 0, 0x10000 };
@@ -184,7 +185,8 @@ static void put_isa(struct tree *t)
     cell(t, "#size-cells", 1);
     cells(t, "ranges", ranges, 5);
     put_uart(t, LAYOUT_UART_PIO, LAYOUT_UART_GSI);
-    put_uart(t, LAYOUT_UART2_PIO, LAYOUT_UART2_GSI);
+    if (uart2)
+        put_uart(t, LAYOUT_UART2_PIO, LAYOUT_UART2_GSI);
     end(t);
 }
 
@@ -219,7 +221,7 @@ static void put_root(struct tree *t, const struct boot_board *board)
     put_cpus(t, board->cpus);
     put_controller(t, LAYOUT_IOAPIC, "intel,ce4100-ioapic", PHANDLE_IOAPIC);
     put_controller(t, LAYOUT_LAPIC, "intel,ce4100-lapic", 0);
-    put_isa(t);
+    put_isa(t, board->uart2);
     for (unsigned i = 0; i < board->n_virtio; i++)
         put_virtio(t, &board->virtio[i]);
     if (board->panic != 0) {

@@ -22,6 +22,7 @@ static struct mem mem;
 static struct boot_board board = {
     .mem = &mem,
     .cpus = 4,
+    .uart2 = true,
     .cmdline = "console=ttyS0 root=/dev/vda \"quoted\"",
     .virtio = devices,
     .n_virtio = DEVICES,
