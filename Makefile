@@ -63,8 +63,8 @@ $(O)/tests/unit: $(UNIT:%=$(O)/obj/tests/unit/%_test.o) \
 	$(Q)$(CC) $(ALL) -o $@ $^ -lcriterion -lfdt -lev -lm
 
 # The test back-end shares nothing with devices/: it judges the front-end.
-PEER = wire report options help memory output form order order_ring device ring \
-  split packed channel main
+PEER = wire report options help memory output form order order_ring device \
+  ring split packed channel main
 
 $(O)/tests/husk-peer: $(PEER:%=$(O)/obj/tests/peer/%.o)
 	@mkdir -p $(@D)
