@@ -50,6 +50,8 @@ uint64_t option_number(const char *name, uint64_t otherwise)
     if (*text != '=')
         exit_fail("option %s wants a number", name);
     value = strtoul(text + 1, &end, 0);
+    if (end != text + 1 && (*end == 'k' || *end == 'm'))
+        value <<= *end++ == 'k' ? 10 : 20;
     if (end == text + 1 || (*end != '\0' && *end != ' '))
         exit_fail("option %s is not a number", name);
     return value;

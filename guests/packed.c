@@ -157,7 +157,7 @@ bool packed_get(struct queue *q, uint32_t *tag, uint32_t *size)
     if (!is_used(q)) {
         if (!q->event_idx)
             return false;
-        ask_for_event(q);
+        /* the device may not have seen the event offset in time (2.8.10) */
         full_barrier();
         if (!is_used(q))
             return false;
@@ -174,5 +174,6 @@ bool packed_get(struct queue *q, uint32_t *tag, uint32_t *size)
         q->last_used = (uint16_t)(q->last_used - q->size);
         q->used_wrap = !q->used_wrap;
     }
+    ask_for_event(q);
     return true;
 }

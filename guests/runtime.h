@@ -105,8 +105,8 @@ void memory_release(uint64_t mark); /* all that was taken since the mark */
 uint64_t memory_end(void);          /* of the range that the image lies in */
 
 /*
- * option.c: the command line, NAME and NAME=VALUE between spaces. A value that
- * is not what it should be ends the guest.
+ * option.c: the command line, NAME and NAME=VALUE between spaces; numbers in
+ * decimal or after 0x, also in k or m. A wrong value ends the guest as failed.
  */
 void option_init(const char *line);
 const char *option_line(void);

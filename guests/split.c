@@ -118,8 +118,7 @@ bool split_get(struct queue *q, uint32_t *tag, uint32_t *size)
     if (load(&q->device[USED_INDEX]) == q->last_used) {
         if (!q->event_idx)
             return false;
-        /* ask for the next one's interrupt, then look once more */
-        *(volatile uint16_t *)used_event(q) = q->last_used;
+        /* the device may not have seen the event index in time (2.7.10) */
         full_barrier();
         if (load(&q->device[USED_INDEX]) == q->last_used)
             return false;
@@ -129,6 +128,7 @@ bool split_get(struct queue *q, uint32_t *tag, uint32_t *size)
     id = entry[0] | (unsigned)entry[1] << 16;
     *size = entry[2] | (uint32_t)entry[3] << 16;
     q->last_used++;
+    *(volatile uint16_t *)used_event(q) = q->last_used;
     count = id < q->size ? q->slots[id].count : 0;
     *tag = queue_done(q, id);
     q->room += count;
