@@ -30,8 +30,8 @@ RUNTIME = $(addprefix devices/backends/,runtime.c session.c message.c \
   uplink.c queue.c ring.c split.c packed.c memory.c)
 BACKENDS = rng
 
-UNIT = elf fdt params bzimage initrd acpi mptable image ring
-UNIT_HELP = tests/unit/driver.c
+UNIT = elf fdt params bzimage initrd acpi mptable image ring runtime
+UNIT_HELP = tests/unit/driver.c tests/unit/vu_client.c
 
 GUESTS = hello devices pvh config block fs hostile reboot
 
