@@ -92,8 +92,7 @@ $(O)/guests/runtime.a: $(GUEST_RUNTIME:%=$(O)/guests/obj/%.o)
 	$(Q)rm -f $@ && ar rcs $@ $^
 
 $(O)/guests/%.elf: $(O)/guests/obj/%.o $(O)/guests/runtime.a guests/guest.ld
-	$(Q)$(CC) $(GUEST_LINK) -o $@ $(filter %.o %.a,$^) -l:libfdt.a \
-	  $(O)/guests/runtime.a
+	$(Q)$(CC) $(GUEST_LINK) -o $@ $(filter %.o %.a,$^)
 
 $(O)/guests/pvh.elf: $(O)/guests/obj/pvh_start.o
 $(O)/guests/hostile.elf: $(O)/guests/obj/hostile_access.o

@@ -80,17 +80,13 @@ static inline void interrupts_sleep(void)
     __asm__ volatile("sti; hlt; cli" : : : "memory");
 }
 
-/* string.c: what the compiler and libfdt call */
+/* string.c */
 void *memcpy(void *to, const void *from, size_t size);
-void *memmove(void *to, const void *from, size_t size);
 void *memset(void *to, int value, size_t size);
 int memcmp(const void *a, const void *b, size_t size);
-void *memchr(const void *text, int byte, size_t size);
 size_t strlen(const char *text);
 size_t strnlen(const char *text, size_t size);
 int strcmp(const char *a, const char *b);
-char *strchr(const char *text, int byte);
-char *strrchr(const char *text, int byte);
 unsigned long strtoul(const char *text, char **end, int base);
 
 /* boot.c: what the guest was entered with */

@@ -6,7 +6,6 @@
  */
 #define CODE 8
 #define DATA 16
-#define MSR_FS_BASE 0xc0000100
 
     .section .text.start, "ax"
     .globl start
@@ -32,14 +31,8 @@ start64:
     push %rax
     lretq
 1:
-    /* libfdt was built with a stack protector: it reads %fs:0x28. */
-    mov %rdx, %r12
-    lea canary_area(%rip), %rax
-    xor %edx, %edx
-    mov $MSR_FS_BASE, %ecx
-    wrmsr
     mov %rsi, %rdi
-    mov %r12, %rsi
+    mov %rdx, %rsi
     xor %ebp, %ebp
     call runtime_start
 1:
@@ -106,12 +99,6 @@ gdt:
 gdt_pointer:
     .word . - gdt - 1
     .quad gdt
-
-    .data
-    .balign 16
-canary_area:
-    .fill 5, 8, 0
-    .quad 0x6b9e2d00c35a71f4
 
     .bss
     .balign 16

@@ -1,10 +1,8 @@
 /*
- * The functions of <string.h> and <stdlib.h> that the compiler and libfdt call.
- * Short rather than fast, but where a string instruction is both.
+ * The functions of <string.h> and <stdlib.h> that the guests and the compiler
+ * call. Short rather than fast, but where a string instruction is both.
  */
 #include "runtime.h"
-
-void stack_protector_failed(void) __asm__("__stack_chk_fail");
 
 void *memcpy(void *to, const void *from, size_t size)
 {
@@ -14,18 +12,6 @@ void *memcpy(void *to, const void *from, size_t size)
                      : "+D"(end), "+S"(from), "+c"(size)
                      :
                      : "memory");
-    return to;
-}
-
-void *memmove(void *to, const void *from, size_t size)
-{
-    uint8_t *t = to;
-    const uint8_t *f = from;
-
-    if ((uintptr_t)t - (uintptr_t)f >= size)
-        return memcpy(to, from, size);
-    while (size-- > 0)
-        t[size] = f[size];
     return to;
 }
 
@@ -57,16 +43,6 @@ int memcmp(const void *a, const void *b, size_t size)
     return 0;
 }
 
-void *memchr(const void *text, int byte, size_t size)
-{
-    const uint8_t *t = text;
-
-    for (size_t i = 0; i < size; i++)
-        if (t[i] == (uint8_t)byte)
-            return (void *)(uintptr_t)(t + i);
-    return NULL;
-}
-
 size_t strlen(const char *text)
 {
     const char *end = text;
@@ -92,19 +68,6 @@ int strcmp(const char *a, const char *b)
         b++;
     }
     return (uint8_t)*a - (uint8_t)*b;
-}
-
-char *strchr(const char *text, int byte)
-{
-    return memchr(text, byte, strlen(text) + 1);
-}
-
-char *strrchr(const char *text, int byte)
-{
-    for (size_t i = strlen(text) + 1; i-- > 0;)
-        if (text[i] == (char)byte)
-            return (char *)(uintptr_t)(text + i);
-    return NULL;
 }
 
 static unsigned digit(char c)
@@ -135,9 +98,4 @@ unsigned long strtoul(const char *text, char **end, int base)
     if (end != NULL)
         *end = (char *)(uintptr_t)text;
     return value;
-}
-
-_Noreturn void stack_protector_failed(void)
-{
-    exit_panic("stack overrun");
 }

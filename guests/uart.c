@@ -17,8 +17,8 @@
 
 void uart_init(void)
 {
+    out8(LCR, 0x03); /* 8 bits, no parity; the divisor is out of the way */
     out8(IER, 0x00);
-    out8(LCR, 0x03); /* 8 bits, no parity */
     out8(FCR, 0x07); /* FIFOs on and empty */
     out8(MCR, 0x0b); /* DTR, RTS; OUT2 lets interrupts through */
 }

@@ -68,12 +68,20 @@ struct virtio {
 
 /* tree.c: the virtio,mmio nodes of the device tree in its own order */
 #define TREE_DEPTH 8u
+struct tree_node {
+    bool is_virtio;
+    uint32_t child_id;
+    const uint8_t *reg, *interrupts, *config_size; /* NULL: not there */
+    uint32_t reg_size;
+    uint32_t address_cells, size_cells; /* of its children */
+};
 struct tree_walk {
-    const void *tree;
-    int node, depth;
-    int parent[TREE_DEPTH + 1];
-    int cells_of, address_cells, size_cells;
-    unsigned found;
+    const uint8_t *at; /* in the structure block, and what is left of it */
+    uint32_t left;
+    const char *names;
+    uint32_t names_size;
+    unsigned depth, found;
+    struct tree_node level[TREE_DEPTH]; /* the nodes that are open */
 };
 /* A guest without a sound tree ends here as failed. */
 void tree_begin(struct tree_walk *walk);
