@@ -4,7 +4,7 @@
  * bytes that hold its number; no more of it is looked at.
  *
  *   size=BYTES chunk=BYTES   8 MiB and 64 KiB; multiples of 512
- *   queues=N depth=N         all of them, 8 requests in all
+ *   queues=N depth=N         all of them, 8 requests in all, or what one holds
  *   patience=S               seconds without any answer, 10
  *   packed event-idx indirect
  */
@@ -215,6 +215,9 @@ static void begin(struct disk *d)
         error = queue_init(&d->queues[i], &d->dev, i, 4 * DEPTH_MAX);
         if (error != NULL)
             exit_fail("virtio%u queue %u: %s", d->dev.number, i, error);
+        /* answers in any order may bring all requests onto one queue */
+        while (d->depth > 1 && d->queues[i].size < 3 * d->depth)
+            d->depth--;
     }
     virtio_start(&d->dev);
 }
