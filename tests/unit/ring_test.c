@@ -10,7 +10,6 @@
 #include <string.h>
 
 #include <criterion/criterion.h>
-#include <criterion/parameterized.h>
 
 #include "devices/virtio.h"
 #include "tests/unit/driver.h"
@@ -74,18 +73,13 @@ static const uint64_t kinds[] = {
 #define N_KINDS (sizeof kinds / sizeof kinds[0])
 
 /* Chains of changing shape, some held back, far past 65536 positions. */
-ParameterizedTestParameters(ring, echo)
-{
-    return cr_make_param_array(uint64_t, (void *)(uintptr_t)kinds, N_KINDS);
-}
-
-ParameterizedTest(const uint64_t *features, ring, echo, .timeout = 60)
+static void echo_of(uint64_t features)
 {
     struct bench b;
-    unsigned size = *features & VIRTIO_F_RING_PACKED ? 13 : 16;
+    unsigned size = features & VIRTIO_F_RING_PACKED ? 13 : 16;
     uint32_t sum = 0;
 
-    bench_start(&b, size, *features);
+    bench_start(&b, size, features);
     for (unsigned turn = 0; turn < 40000; turn++) {
         struct buffer buf[4];
         unsigned n = 1 + turn % 4, n_in_flight = 0;
@@ -146,6 +140,12 @@ ParameterizedTest(const uint64_t *features, ring, echo, .timeout = 60)
     bench_end(&b);
 }
 
+Test(ring, echo, .timeout = 60)
+{
+    for (unsigned i = 0; i < N_KINDS; i++)
+        echo_of(kinds[i]);
+}
+
 /* Bytes land where they should, at any offset into a chain of pieces. */
 Test(ring, copies)
 {
@@ -186,17 +186,12 @@ Test(ring, copies)
 }
 
 /* A chain that was returned is taken again, and the position is as before. */
-ParameterizedTestParameters(ring, returned)
-{
-    return cr_make_param_array(uint64_t, (void *)(uintptr_t)kinds, N_KINDS);
-}
-
-ParameterizedTest(const uint64_t *features, ring, returned)
+static void returned_of(uint64_t features)
 {
     struct bench b;
     struct buffer buf[] = { { DATA, 5, false }, { DATA + 64, 5, true } };
 
-    bench_start(&b, 4, *features);
+    bench_start(&b, 4, features);
     for (unsigned turn = 0; turn < 50; turn++) {
         uint32_t before = ring_base(&b.ring), len;
         int id = driver_add(&b.driver, buf, 1 + turn % 2);
@@ -214,18 +209,19 @@ ParameterizedTest(const uint64_t *features, ring, returned)
     bench_end(&b);
 }
 
-/* Stopped and started anew where it stood, in the middle of the ring. */
-ParameterizedTestParameters(ring, base)
+Test(ring, returned)
 {
-    return cr_make_param_array(uint64_t, (void *)(uintptr_t)kinds, N_KINDS);
+    for (unsigned i = 0; i < N_KINDS; i++)
+        returned_of(kinds[i]);
 }
 
-ParameterizedTest(const uint64_t *features, ring, base)
+/* Stopped and started anew where it stood, in the middle of the ring. */
+static void base_of(uint64_t features)
 {
     struct bench b;
     struct buffer buf[] = { { DATA, 5, false }, { DATA + 64, 5, true } };
 
-    bench_start(&b, 4, *features);
+    bench_start(&b, 4, features);
     for (unsigned turn = 0; turn < 50; turn++) {
         uint32_t len;
         int id = driver_add(&b.driver, buf, 1 + turn % 2);
@@ -235,9 +231,15 @@ ParameterizedTest(const uint64_t *features, ring, base)
         ring_give(&b.ring, chain, 0);
         cr_assert_eq(driver_get(&b.driver, &len), id);
         b.ring.base = ring_base(&b.ring);
-        cr_assert_eq(ring_start(&b.ring, &b.mem, *features), 0);
+        cr_assert_eq(ring_start(&b.ring, &b.mem, features), 0);
     }
     bench_end(&b);
+}
+
+Test(ring, base)
+{
+    for (unsigned i = 0; i < N_KINDS; i++)
+        base_of(kinds[i]);
 }
 
 static void serve_all(struct ring *ring)
@@ -260,17 +262,12 @@ static unsigned get_all(struct driver *d)
 }
 
 /* Interrupts: off, on, and with EVENT_IDX only at the chain asked for. */
-ParameterizedTestParameters(ring, interrupts)
-{
-    return cr_make_param_array(uint64_t, (void *)(uintptr_t)kinds, N_KINDS);
-}
-
-ParameterizedTest(const uint64_t *features, ring, interrupts)
+static void interrupts_of(uint64_t features)
 {
     struct bench b;
     struct buffer one = { DATA, 5, true };
 
-    bench_start(&b, 8, *features);
+    bench_start(&b, 8, features);
     cr_assert_not(ring_must_tell(&b.ring));
     for (unsigned turn = 0; turn < 100; turn++) {
         cr_assert_not(driver_listen(&b.driver, 0));
@@ -291,7 +288,7 @@ ParameterizedTest(const uint64_t *features, ring, interrupts)
         /* at the third only */
         cr_assert_not(driver_listen(&b.driver, 3));
         for (unsigned i = 0; i < 4; i++) {
-            bool now = *features & VIRTIO_F_EVENT_IDX ? i == 2 : true;
+            bool now = features & VIRTIO_F_EVENT_IDX ? i == 2 : true;
 
             cr_assert_geq(driver_add(&b.driver, &one, 1), 0);
             serve_all(&b.ring);
@@ -318,18 +315,19 @@ ParameterizedTest(const uint64_t *features, ring, interrupts)
     bench_end(&b);
 }
 
-/* Kicks: none wanted while quiet, one for the next chain after listening. */
-ParameterizedTestParameters(ring, kicks)
+Test(ring, interrupts)
 {
-    return cr_make_param_array(uint64_t, (void *)(uintptr_t)kinds, N_KINDS);
+    for (unsigned i = 0; i < N_KINDS; i++)
+        interrupts_of(kinds[i]);
 }
 
-ParameterizedTest(const uint64_t *features, ring, kicks)
+/* Kicks: none wanted while quiet, one for the next chain after listening. */
+static void kicks_of(uint64_t features)
 {
     struct bench b;
     struct buffer one = { DATA, 5, true };
 
-    bench_start(&b, 8, *features);
+    bench_start(&b, 8, features);
     for (unsigned turn = 0; turn < 100; turn++) {
         ring_quiet(&b.ring);
         cr_assert_not(ring_listen(&b.ring));
@@ -345,6 +343,12 @@ ParameterizedTest(const uint64_t *features, ring, kicks)
         cr_assert_eq(get_all(&b.driver), 2);
     }
     bench_end(&b);
+}
+
+Test(ring, kicks)
+{
+    for (unsigned i = 0; i < N_KINDS; i++)
+        kicks_of(kinds[i]);
 }
 
 /* Driver and device in two threads that sleep unless they are told. */
@@ -397,12 +401,7 @@ static void *device_side(void *arg)
     return NULL;
 }
 
-ParameterizedTestParameters(ring, threads)
-{
-    return cr_make_param_array(uint64_t, (void *)(uintptr_t)kinds, N_KINDS);
-}
-
-ParameterizedTest(const uint64_t *features, ring, threads, .timeout = 60)
+static void threads_of(uint64_t features)
 {
     struct bench b;
     struct side s = { .bench = &b, .lock = PTHREAD_MUTEX_INITIALIZER,
@@ -411,7 +410,7 @@ ParameterizedTest(const uint64_t *features, ring, threads, .timeout = 60)
     unsigned added = 0, done = 0;
     pthread_t thread;
 
-    bench_start(&b, 8, *features);
+    bench_start(&b, 8, features);
     cr_assert_eq(pthread_create(&thread, NULL, device_side, &s), 0);
     while (done < CHAINS) {
         unsigned before = added;
@@ -432,6 +431,12 @@ ParameterizedTest(const uint64_t *features, ring, threads, .timeout = 60)
     cr_assert_not(b.ring.broken, "%s", b.ring.error);
     cr_assert_eq(done, CHAINS);
     bench_end(&b);
+}
+
+Test(ring, threads, .timeout = 60)
+{
+    for (unsigned i = 0; i < N_KINDS; i++)
+        threads_of(kinds[i]);
 }
 
 /* A ring that cannot be started, by each of its fields. */
@@ -775,12 +780,7 @@ Test(ring, overrun)
 }
 
 /* Memory of noise: whatever happens, nothing outside it is touched. */
-ParameterizedTestParameters(ring, noise)
-{
-    return cr_make_param_array(uint64_t, (void *)(uintptr_t)kinds, N_KINDS);
-}
-
-ParameterizedTest(const uint64_t *features, ring, noise, .timeout = 60)
+static void noise_of(uint64_t features)
 {
     unsigned taken = 0;
 
@@ -789,7 +789,7 @@ ParameterizedTest(const uint64_t *features, ring, noise, .timeout = 60)
         struct bench b;
         struct chain *chain;
 
-        bench_start(&b, 8, *features);
+        bench_start(&b, 8, features);
         /* mostly zeros and small numbers, so that chains get somewhere */
         for (uint64_t at = 0; at < driver_footprint(8); at += 2) {
             unsigned r = (unsigned)random();
@@ -815,4 +815,10 @@ ParameterizedTest(const uint64_t *features, ring, noise, .timeout = 60)
         bench_end(&b);
     }
     cr_assert_gt(taken, 0);
+}
+
+Test(ring, noise, .timeout = 60)
+{
+    for (unsigned i = 0; i < N_KINDS; i++)
+        noise_of(kinds[i]);
 }
