@@ -65,10 +65,16 @@ $(O)/tests/unit: $(UNIT:%=$(O)/obj/tests/unit/%_test.o) \
 # The test back-end shares nothing with devices/: it judges the front-end.
 PEER = wire report options help memory output form order order_ring device \
   ring split packed channel main
+PEER_TEST = front fault_test peer_test
 
 $(O)/tests/husk-peer: $(PEER:%=$(O)/obj/tests/peer/%.o)
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(ALL) -o $@ $^
+
+$(O)/tests/peer-selftest: $(PEER_TEST:%=$(O)/obj/tests/peer/%.o) \
+  $(O)/tests/husk-peer
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(ALL) -o $@ $(filter %.o,$^) -lcriterion
 
 # Guests are freestanding; what one does not use is left out of its image.
 GUEST_RUNTIME = start boot exit interrupts memory option packed print queue \

@@ -211,8 +211,10 @@ static void count_wait(struct peer *p)
     if (!c->flushed_any)
         return;
     c->flushed_any = false;
-    if (recv(c->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) >= 0 ||
-        errno != EAGAIN)
+    ssize_t n = recv(c->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT);
+
+    /* a front-end that is gone by now had waited for this, too */
+    if (n > 0 || (n < 0 && errno != EAGAIN))
         return;
     p->stats.waits++;
     if (!c->features_set && !c->status && !c->first_ring && !c->n_regions)
