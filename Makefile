@@ -28,9 +28,9 @@ LIB = vmm/fail.c vmm/mem.c boot/elf.c boot/fdt.c boot/params.c \
 
 RUNTIME = $(addprefix devices/backends/,runtime.c session.c message.c \
   uplink.c queue.c ring.c split.c packed.c memory.c)
-BACKENDS = rng
+BACKENDS = rng loop
 
-UNIT = elf fdt params bzimage initrd acpi mptable image ring runtime
+UNIT = elf fdt params bzimage initrd acpi mptable image ring runtime backend_loop
 UNIT_HELP = tests/unit/driver.c tests/unit/vu_client.c
 
 GUESTS = hello devices pvh config block fs hostile reboot
