@@ -28,14 +28,14 @@
 #define LAST_APIC_ID 254u /* of a local APIC; above it the x2APIC's entry */
 
 /* 5.2.9, the FADT */
-#define FADT_DSDT         40u
-#define FADT_BOOT_ARCH    109u
-#define FADT_FLAGS        112u
-#define FADT_RESET_REG    116u
-#define FADT_RESET_VALUE  128u
-#define FADT_X_DSDT       140u
+#define FADT_DSDT          40u
+#define FADT_BOOT_ARCH     109u
+#define FADT_FLAGS         112u
+#define FADT_RESET_REG     116u
+#define FADT_RESET_VALUE   128u
+#define FADT_X_DSDT        140u
 #define FADT_SLEEP_CONTROL 244u
-#define FADT_SLEEP_STATUS 256u
+#define FADT_SLEEP_STATUS  256u
 
 #define ARCH_NO_VGA (1u << 2)
 #define ARCH_NO_MSI (1u << 3)

@@ -29,11 +29,11 @@ struct boot_board {
     const struct boot_virtio *virtio;
     unsigned n_virtio;
     uint8_t rng_seed[32];
-    gpa_t initrd; /* what initrd_load() placed */
+    gpa_t initrd;         /* what initrd_load() placed */
     uint64_t initrd_size; /* 0: none */
-    gpa_t rsdp;  /* ACPI's root pointer; 0: no ACPI */
-    gpa_t panic; /* one byte of pvpanic register; 0: none */
-    bool uart2;  /* the results UART is there */
+    gpa_t rsdp;           /* ACPI's root pointer; 0: no ACPI */
+    gpa_t panic;          /* one byte of pvpanic register; 0: none */
+    bool uart2;           /* the results UART is there */
 };
 
 /* A file in memory, and how messages call it. */

@@ -129,8 +129,7 @@ static int check_place(const struct mem *mem, const uint8_t *h, uint64_t code,
 
     if (align == 0 || (align & (align - 1)) != 0)
         return fail(err, -ENOEXEC,
-                    "kernel_alignment is %#" PRIx32 ", no power of two",
-                    align);
+                    "kernel_alignment is %#" PRIx32 ", no power of two", align);
     if (init < code)
         return fail(err, -ENOEXEC,
                     "init_size is %#" PRIx32 ", below the code's %#" PRIx64
@@ -141,8 +140,7 @@ static int check_place(const struct mem *mem, const uint8_t *h, uint64_t code,
                     "pref_address is %#" PRIx64 ", a multiple of %#" PRIx32
                     " (kernel_alignment) from %#x up is needed",
                     address, align, LAYOUT_HIGH_START);
-    if (address >= LAYOUT_HOLE_START ||
-        mem_at(mem, address, init) == NULL)
+    if (address >= LAYOUT_HOLE_START || mem_at(mem, address, init) == NULL)
         return fail(err, -ENOMEM,
                     "the kernel needs memory from %#" PRIx64 " to %#" PRIx64
                     " (init_size), the guest has %" PRIu64 " MiB",

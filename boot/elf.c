@@ -55,8 +55,8 @@ static const char *machine_name(unsigned machine)
         unsigned machine;
         const char *name;
     } names[] = {
-        { 3, "32-bit x86" }, { 8, "MIPS" },    { 20, "32-bit PowerPC" },
-        { 21, "PowerPC" },   { 22, "s390" },   { 40, "32-bit Arm" },
+        { 3, "32-bit x86" }, { 8, "MIPS" },     { 20, "32-bit PowerPC" },
+        { 21, "PowerPC" },   { 22, "s390" },    { 40, "32-bit Arm" },
         { 183, "aarch64" },  { 243, "RISC-V" }, { 258, "LoongArch" },
     };
 
@@ -115,8 +115,8 @@ static int check_header(const struct elf *elf)
                     "e_type is %u%s, an executable (%u or %u) is needed", type,
                     type == 1 ? " (an object file)" : "", TYPE_EXEC, TYPE_DYN);
     if (get16(e + 52) != EHDR_SIZE)
-        return fail(elf->err, -ENOEXEC, "e_ehsize is %u, not %u",
-                    get16(e + 52), EHDR_SIZE);
+        return fail(elf->err, -ENOEXEC, "e_ehsize is %u, not %u", get16(e + 52),
+                    EHDR_SIZE);
     if (get16(e + 54) != PHDR_SIZE)
         return fail(elf->err, -ENOEXEC, "e_phentsize is %u, not %u",
                     get16(e + 54), PHDR_SIZE);

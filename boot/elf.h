@@ -28,7 +28,7 @@ bool elf_is(const void *image, size_t size);
  *   -ENOEXEC  a field is wrong; err names it and both values
  *   -ENOMEM   a segment lies outside guest memory
  */
-int elf_load(const struct mem *mem, const void *image, size_t size,
-             bool fresh, struct elf_info *info, struct husk_err *err);
+int elf_load(const struct mem *mem, const void *image, size_t size, bool fresh,
+             struct elf_info *info, struct husk_err *err);
 
 #endif

@@ -40,7 +40,7 @@ static const struct {
     { 48, 4, "RISC", "a RISC-V Image, this machine is x86_64" },
     { 0, 2, "\x1f\x8b", "compressed by gzip: unpack it first" },
     { 0, 4, "\x28\xb5\x2f\xfd", "compressed by zstd: unpack it first" },
-    { 0, 6, "\xfd" "7zXZ", "compressed by xz: unpack it first" },
+    { 0, 6, "\xfd\x37zXZ", "compressed by xz: unpack it first" },
     { 0, 3, "BZh", "compressed by bzip2: unpack it first" },
     { 0, 4, "\x02\x21\x4c\x18", "compressed by lz4: unpack it first" },
     { 0, 4, "\x04\x22\x4d\x18", "compressed by lz4: unpack it first" },
@@ -63,13 +63,12 @@ static const struct {
 static const char *find_multiboot(const uint8_t *image, size_t size)
 {
     for (size_t at = 0; at + 12 <= size && at < 0x8000; at += 4) {
-        uint32_t sum = get32(image + at) + get32(image + at + 4) +
-                       get32(image + at + 8);
+        uint32_t sum =
+            get32(image + at) + get32(image + at + 4) + get32(image + at + 8);
 
         if (at < 0x2000 && get32(image + at) == 0x1badb002 && sum == 0)
             return "multiboot";
-        if (at % 8 == 0 && at + 16 <= size &&
-            get32(image + at) == 0xe85250d6 &&
+        if (at % 8 == 0 && at + 16 <= size && get32(image + at) == 0xe85250d6 &&
             sum + get32(image + at + 12) == 0)
             return "multiboot2";
     }
@@ -92,8 +91,10 @@ static int refuse(const struct boot_file *file, struct husk_err *err)
                         strangers[i].what);
     }
     if (multiboot != NULL)
-        return fail(err, -ENOEXEC, "kernel %s is of the %s kind, "
-                    "which is not supported", file->name, multiboot);
+        return fail(err, -ENOEXEC,
+                    "kernel %s is of the %s kind, "
+                    "which is not supported",
+                    file->name, multiboot);
     return fail(err, -ENOEXEC,
                 "kernel %s is neither an ELF file nor a bzImage: "
                 "it begins with %02x %02x %02x %02x",

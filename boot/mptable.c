@@ -36,7 +36,8 @@ enum { PROCESSOR = 0, BUS = 1, IOAPIC = 2, INTERRUPT = 3, LOCAL_INTERRUPT = 4 };
 enum { TYPE_INT = 0, TYPE_NMI = 1, TYPE_EXTINT = 3 };
 
 _Static_assert(POINTER_SIZE + HEADER_SIZE + MAX_CPUS * 20 + 8 + 8 + PINS * 8 +
-                       2 * 8 <= ROOM,
+                       2 * 8 <=
+                   ROOM,
                "the table can outgrow its room");
 _Static_assert(LAYOUT_MPTABLE >= 0xf0000 &&
                    LAYOUT_MPTABLE + ROOM <= LAYOUT_HIGH_START,
@@ -167,8 +168,8 @@ int mptable_write(const struct boot_board *board, struct husk_err *err)
                     "guest memory of %" PRIu64 " bytes has no place for the "
                     "MP table at %#x",
                     board->mem->size, LAYOUT_MPTABLE);
-    config = (struct config){ .base = base + POINTER_SIZE,
-                              .used = HEADER_SIZE };
+    config =
+        (struct config){ .base = base + POINTER_SIZE, .used = HEADER_SIZE };
     add_processors(&config, board->cpus);
     add_chips(&config, ioapic_id);
     add_pins(&config, board, ioapic_id);

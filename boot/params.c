@@ -16,27 +16,27 @@
 #include "vmm/layout_x86_64.h"
 
 /* zero-page.rst */
-#define ZP_SIZE          0x1000u
-#define ZP_ACPI_RSDP     0x070u
-#define ZP_EXT_RAMDISK   0x0c0u
+#define ZP_SIZE             0x1000u
+#define ZP_ACPI_RSDP        0x070u
+#define ZP_EXT_RAMDISK      0x0c0u
 #define ZP_EXT_RAMDISK_SIZE 0x0c4u
-#define ZP_E820_ENTRIES  0x1e8u
-#define ZP_E820_TABLE    0x2d0u
-#define E820_ENTRY       20u
+#define ZP_E820_ENTRIES     0x1e8u
+#define ZP_E820_TABLE       0x2d0u
+#define E820_ENTRY          20u
 
 /* boot.rst, "the real-mode kernel header"; offsets hold for the page too */
-#define HDR_START         0x1f1u
-#define HDR_BOOT_FLAG     0x1feu
-#define HDR_MAGIC         0x202u
-#define HDR_VERSION       0x206u
-#define HDR_LOADER        0x210u
-#define HDR_RAMDISK       0x218u
-#define HDR_RAMDISK_SIZE  0x21cu
-#define HDR_CMDLINE       0x228u
-#define HDR_CMDLINE_SIZE  0x238u
-#define HDR_SETUP_DATA    0x250u
-#define HDR_END           0x290u /* what follows belongs to the page */
-#define LOADER_UNDEFINED  0xffu
+#define HDR_START        0x1f1u
+#define HDR_BOOT_FLAG    0x1feu
+#define HDR_MAGIC        0x202u
+#define HDR_VERSION      0x206u
+#define HDR_LOADER       0x210u
+#define HDR_RAMDISK      0x218u
+#define HDR_RAMDISK_SIZE 0x21cu
+#define HDR_CMDLINE      0x228u
+#define HDR_CMDLINE_SIZE 0x238u
+#define HDR_SETUP_DATA   0x250u
+#define HDR_END          0x290u /* what follows belongs to the page */
+#define LOADER_UNDEFINED 0xffu
 
 #define SETUP_HEADER   16u /* next, type, length */
 #define SETUP_DTB      2u

@@ -109,7 +109,8 @@ static char *disassemble(const uint8_t *data)
     fclose(file);
     snprintf(command, sizeof command,
              "cd %s && iasl -d table.dat >log 2>&1 && ! grep -i -E "
-             "'error|warning|invalid' log >&2 && cat table.dsl", dir);
+             "'error|warning|invalid' log >&2 && cat table.dsl",
+             dir);
     file = popen(command, "r");
     cr_assert_not_null(file);
     while ((c = getc(file)) != EOF && out < text + (1 << 20) - 1)

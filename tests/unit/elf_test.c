@@ -12,18 +12,18 @@
 #include "boot/bytes.h"
 #include "tests/unit/ram.h"
 
-#define RAM      (4u << 20)
-#define VIRT     UINT64_C(0xffffffff80000000)
-#define TEXT     0x100000u
-#define DATA     0x180000u
-#define BSS      0x1000u
-#define HEADERS  (64u + 3u * 56u)
-#define NOTE     HEADERS /* Linux's, then the PVH entry */
-#define NOTES    44u
-#define BODY     (NOTE + NOTES)
-#define BODIES   32u
-#define IMAGE    (BODY + 2 * BODIES)
-#define PH(n)    (64u + 56u * (n))
+#define RAM     (4u << 20)
+#define VIRT    UINT64_C(0xffffffff80000000)
+#define TEXT    0x100000u
+#define DATA    0x180000u
+#define BSS     0x1000u
+#define HEADERS (64u + 3u * 56u)
+#define NOTE    HEADERS /* Linux's, then the PVH entry */
+#define NOTES   44u
+#define BODY    (NOTE + NOTES)
+#define BODIES  32u
+#define IMAGE   (BODY + 2 * BODIES)
+#define PH(n)   (64u + 56u * (n))
 
 static void put_ph(uint8_t *ph, uint32_t type, uint64_t offset, uint64_t paddr,
                    uint64_t filesz, uint64_t memsz)

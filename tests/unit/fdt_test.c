@@ -33,8 +33,8 @@ static void setup(void)
 {
     mem = (struct mem){ .fd = -1, .n_regions = 2, .size = 0xc8000000 };
     mem.region[0] = (struct mem_region){ .size = 0xc0000000 };
-    mem.region[1] = (struct mem_region){ .base = 0x100000000,
-                                         .size = 0x8000000 };
+    mem.region[1] =
+        (struct mem_region){ .base = 0x100000000, .size = 0x8000000 };
     for (unsigned i = 0; i < DEVICES; i++)
         devices[i] = (struct boot_virtio){
             .base = 0xd0000000 + i * 0x2000,
@@ -88,8 +88,11 @@ static void check_text(const void *blob, const char *path, const char *name,
     cr_assert_str_eq(value, want);
 }
 
-#define CELLS(...) \
-    (sizeof((uint32_t[]){ __VA_ARGS__ }) / 4), (const uint32_t[]){ __VA_ARGS__ }
+#define CELLS(...)                                                             \
+    (sizeof((uint32_t[]){ __VA_ARGS__ }) / 4), (const uint32_t[])              \
+    {                                                                          \
+        __VA_ARGS__                                                            \
+    }
 
 Test(fdt, describes_the_board, .init = setup)
 {

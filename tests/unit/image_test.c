@@ -97,8 +97,9 @@ static struct boot_entry boot(unsigned tables)
     struct husk_err err;
 
     memset(mem.region[0].host, 0, MIB);
-    cr_assert_eq(image_boot(&board, &kernel, NULL, 0, tables, true, &entry,
-                            &err), 0, "%s", err.text);
+    cr_assert_eq(
+        image_boot(&board, &kernel, NULL, 0, tables, true, &entry, &err), 0,
+        "%s", err.text);
     return entry;
 }
 
@@ -230,7 +231,10 @@ Test(image, names_what_it_refuses, .init = setup, .fini = teardown)
     } cases[] = {
         { 56, 4, "ARM\x64", "an arm64 Image" },
         { 0, 2, "\x1f\x8b", "compressed by gzip: unpack it first" },
-        { 0, 6, "\xfd" "7zXZ", "compressed by xz" },
+        { 0, 6,
+          "\xfd"
+          "7zXZ",
+          "compressed by xz" },
         { 0, 4, "\x28\xb5\x2f\xfd", "compressed by zstd" },
         { 0, 2, "MZ", "an EFI program" },
         { 0, 6, "070701", "a cpio archive: an initrd" },
@@ -241,8 +245,9 @@ Test(image, names_what_it_refuses, .init = setup, .fini = teardown)
           "of the multiboot kind, which is not supported" },
         { 64, 16, "\xd6\x50\x52\xe8\0\0\0\0\x10\0\0\0\x1a\xaf\xad\x17",
           "of the multiboot2 kind" },
-        { 0, 2, "Hi", "neither an ELF file nor a bzImage: it begins with 48 69"
-                      " 00 00" },
+        { 0, 2, "Hi",
+          "neither an ELF file nor a bzImage: it begins with 48 69"
+          " 00 00" },
     };
 
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {

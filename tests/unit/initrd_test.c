@@ -28,18 +28,21 @@ static void teardown(void)
 Test(initrd, joins_and_pads, .init = setup, .fini = teardown)
 {
     const struct boot_file files[] = {
-        { "one", "12345", 5 }, { "two", "abcd", 4 }, { "three", "x", 1 },
+        { "one", "12345", 5 },
+        { "two", "abcd", 4 },
+        { "three", "x", 1 },
     };
     struct husk_err err;
     gpa_t address;
     uint64_t size;
 
-    cr_assert_eq(initrd_load(&mem, files, 3, 2 * MIB, INITRD_MAX, &address,
-                             &size, &err), 0, "%s", err.text);
+    cr_assert_eq(
+        initrd_load(&mem, files, 3, 2 * MIB, INITRD_MAX, &address, &size, &err),
+        0, "%s", err.text);
     cr_assert_eq(size, 16);
     cr_assert_eq(address, 4 * MIB - 0x1000, "a page, as high as it goes");
-    cr_assert_arr_eq(mem_at(&mem, address, 17),
-                     "12345\0\0\0abcdx\0\0\0\xee", 17);
+    cr_assert_arr_eq(mem_at(&mem, address, 17), "12345\0\0\0abcdx\0\0\0\xee",
+                     17);
     cr_assert_eq(mem.region[0].host[address - 1], 0xee);
 }
 
@@ -52,28 +55,33 @@ Test(initrd, keeps_to_the_limits, .init = setup, .fini = teardown)
     uint64_t size;
 
     /* exactly between the kernel and the end of low memory */
-    cr_assert_eq(initrd_load(&mem, &file, 1, 3 * MIB, INITRD_MAX, &address,
-                             &size, &err), 0);
+    cr_assert_eq(
+        initrd_load(&mem, &file, 1, 3 * MIB, INITRD_MAX, &address, &size, &err),
+        0);
     cr_assert_eq(address, 3 * MIB);
     cr_assert_eq(initrd_load(&mem, &file, 1, 3 * MIB + 1, INITRD_MAX, &address,
-                             &size, &err), -ENOMEM);
+                             &size, &err),
+                 -ENOMEM);
     cr_assert_str_eq(err.text, "the initrd takes 1024 KiB, the kernel and its "
                                "limit leave 1023 KiB of the guest's 5 MiB");
 
     /* the kernel's own limit is its last byte */
-    cr_assert_eq(initrd_load(&mem, &file, 1, 0, 2 * MIB - 1, &address, &size,
-                             &err), 0);
+    cr_assert_eq(
+        initrd_load(&mem, &file, 1, 0, 2 * MIB - 1, &address, &size, &err), 0);
     cr_assert_eq(address, MIB);
-    cr_assert_eq(initrd_load(&mem, &file, 1, 0, 2 * MIB - 2, &address, &size,
-                             &err), -ENOMEM);
-    cr_assert_eq(initrd_load(&mem, &file, 1, 8 * MIB, INITRD_MAX, &address,
-                             &size, &err), -ENOMEM);
+    cr_assert_eq(
+        initrd_load(&mem, &file, 1, 0, 2 * MIB - 2, &address, &size, &err),
+        -ENOMEM);
+    cr_assert_eq(
+        initrd_load(&mem, &file, 1, 8 * MIB, INITRD_MAX, &address, &size, &err),
+        -ENOMEM);
     cr_assert_not_null(strstr(err.text, "leave 0 KiB"));
 
     /* it would fit, but not on a page */
     file.size = MIB - 8;
     cr_assert_eq(initrd_load(&mem, &file, 1, 3 * MIB + 4, INITRD_MAX, &address,
-                             &size, &err), -ENOMEM);
+                             &size, &err),
+                 -ENOMEM);
 }
 
 Test(initrd, refuses_an_empty_file, .init = setup, .fini = teardown)
@@ -83,7 +91,8 @@ Test(initrd, refuses_an_empty_file, .init = setup, .fini = teardown)
     gpa_t address;
     uint64_t size;
 
-    cr_assert_eq(initrd_load(&mem, files, 2, MIB, INITRD_MAX, &address, &size,
-                             &err), -EINVAL);
+    cr_assert_eq(
+        initrd_load(&mem, files, 2, MIB, INITRD_MAX, &address, &size, &err),
+        -EINVAL);
     cr_assert_str_eq(err.text, "initrd b is empty");
 }

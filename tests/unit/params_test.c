@@ -112,8 +112,8 @@ Test(params, linux_takes_the_setup_header, .init = setup, .fini = teardown)
     memset(header, 0x77, sizeof header);
     board.initrd = 0x123456000;
     board.initrd_size = 0x1ffff0000;
-    cr_assert_eq(params_linux(&board, header, sizeof header, NULL, 0, &entry,
-                              &err), 0);
+    cr_assert_eq(
+        params_linux(&board, header, sizeof header, NULL, 0, &entry, &err), 0);
     page = mem_at(&mem, entry.info, 0x1000);
     cr_assert_eq(page[0x1ef], 0);
     cr_assert_eq(page[0x1f1], 0x77);
@@ -124,8 +124,9 @@ Test(params, linux_takes_the_setup_header, .init = setup, .fini = teardown)
     cr_assert_eq(get32(page + 0x21c), 0xffff0000);
     cr_assert_eq(get32(page + 0x0c0), 1);
     cr_assert_eq(get32(page + 0x0c4), 1);
-    cr_assert_eq(params_linux(&board, header, sizeof header + 1, NULL, 0,
-                              &entry, &err), -E2BIG);
+    cr_assert_eq(
+        params_linux(&board, header, sizeof header + 1, NULL, 0, &entry, &err),
+        -E2BIG);
 }
 
 Test(params, lengths, .init = setup, .fini = teardown)
@@ -147,18 +148,18 @@ Test(params, lengths, .init = setup, .fini = teardown)
 
     board.cmdline = "";
     cr_assert_eq(params_linux(&board, NULL, 0, tree, LAYOUT_SETUP_SIZE - 63,
-                              &entry, &err), -E2BIG);
+                              &entry, &err),
+                 -E2BIG);
     cr_assert_not_null(strstr(err.text, "393153 bytes long, at most 393152"));
 
     ram_init(&small, 0x20000, 0, 0);
     board.mem = &small;
-    cr_assert_eq(params_linux(&board, NULL, 0, tree, sizeof tree, &entry,
-                              &err), -ENOMEM);
+    cr_assert_eq(params_linux(&board, NULL, 0, tree, sizeof tree, &entry, &err),
+                 -ENOMEM);
     small.region[0].size = 0x10000;
     cr_assert_eq(params_pvh(&board, &entry, &err), -ENOMEM);
     small.region[0].size = 0x1000;
-    cr_assert_eq(params_linux(&board, NULL, 0, NULL, 0, &entry, &err),
-                 -ENOMEM);
+    cr_assert_eq(params_linux(&board, NULL, 0, NULL, 0, &entry, &err), -ENOMEM);
     cr_assert_eq(params_pvh(&board, &entry, &err), -ENOMEM);
     board.mem = &mem;
     ram_fini(&small);

@@ -16,8 +16,7 @@ static inline void ram_init(struct mem *mem, uint64_t low, gpa_t gap_end,
                             uint64_t high)
 {
     *mem = (struct mem){ .fd = -1, .n_regions = 1, .size = low + high };
-    mem->region[0] = (struct mem_region){ .size = low,
-                                          .host = calloc(1, low) };
+    mem->region[0] = (struct mem_region){ .size = low, .host = calloc(1, low) };
     cr_assert_not_null(mem->region[0].host);
     if (high > 0) {
         mem->n_regions = 2;
