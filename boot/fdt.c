@@ -1,10 +1,10 @@
 /*
  * The board's device tree, written in order with libfdt's sequential calls.
  * The interrupt controllers bear the names that Linux's
- * arch/x86/kernel/devicetree.c looks for; their second interrupt cell is 0 or 3
- * for edge and 1 or 2 for level, not the usual IRQ_TYPE. Devices follow the
- * kernel's bindings virtio/mmio.yaml and virtio/virtio-device.yaml; beyond
- * them a device has "husk,config-size", the bytes of its config space.
+ * arch/x86/kernel/devicetree.c looks for; their second interrupt cell is not the
+ * usual IRQ_TYPE: 0 and 3 are edge, low and high active, 1 and 2 level. Devices
+ * follow the kernel's bindings virtio/mmio.yaml and virtio/virtio-device.yaml;
+ * beyond them a device has "husk,config-size", the bytes of its config space.
  */
 #include "boot/fdt.h"
 
@@ -24,7 +24,7 @@
 #define MAX_SIZE   0x400000u
 
 #define PHANDLE_IOAPIC 1u
-#define EDGE           0u
+#define EDGE_RISING    3u
 #define ISA_IO         1u /* first address cell of an I/O port */
 
 /* After the first error nothing more is written. */
@@ -97,7 +97,7 @@ static void reg(struct tree *t, uint64_t base, uint64_t size)
 
 static void interrupt(struct tree *t, uint32_t gsi)
 {
-    const uint32_t value[] = { gsi, EDGE };
+    const uint32_t value[] = { gsi, EDGE_RISING };
 
     cell(t, "interrupt-parent", PHANDLE_IOAPIC);
     cells(t, "interrupts", value, 2);

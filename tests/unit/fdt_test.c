@@ -120,8 +120,8 @@ Test(fdt, describes_the_board, .init = setup)
                 CELLS(2));
     check_text(blob, "/isa@i0/serial@i3f8", "compatible", "ns16550a");
     check_cells(blob, "/isa@i0/serial@i3f8", "reg", CELLS(1, 0x3f8, 8));
-    check_cells(blob, "/isa@i0/serial@i3f8", "interrupts", CELLS(4, 0));
-    check_cells(blob, "/isa@i0/serial@i2f8", "interrupts", CELLS(3, 0));
+    check_cells(blob, "/isa@i0/serial@i3f8", "interrupts", CELLS(4, 3));
+    check_cells(blob, "/isa@i0/serial@i2f8", "interrupts", CELLS(3, 3));
     free(blob);
 }
 
@@ -138,7 +138,7 @@ Test(fdt, describes_32_devices, .init = setup)
 
         snprintf(path, sizeof path, "/virtio@%x", base);
         check_cells(blob, path, "reg", CELLS(0, base, 0, 0x2000));
-        check_cells(blob, path, "interrupts", CELLS(5 + i % 15, 0));
+        check_cells(blob, path, "interrupts", CELLS(5 + i % 15, 3));
         check_cells(blob, path, "husk,config-size", CELLS(i * 100));
         get(blob, path, "dma-coherent", 0);
         strcat(path, "/device");
