@@ -1,10 +1,11 @@
 /*
  * The board's device tree, written in order with libfdt's sequential calls.
  * The interrupt controllers bear the names that Linux's
- * arch/x86/kernel/devicetree.c looks for; their second interrupt cell is not the
- * usual IRQ_TYPE: 0 and 3 are edge, low and high active, 1 and 2 level. Devices
- * follow the kernel's bindings virtio/mmio.yaml and virtio/virtio-device.yaml;
- * beyond them a device has "husk,config-size", the bytes of its config space.
+ * arch/x86/kernel/devicetree.c looks for; their second interrupt cell is not
+ * the usual IRQ_TYPE: 0 and 3 are edge, low and high active, 1 and 2 level.
+ * Devices follow the kernel's bindings virtio/mmio.yaml and
+ * virtio/virtio-device.yaml; beyond them a device has "husk,config-size", the
+ * bytes of its config space.
  */
 #include "boot/fdt.h"
 
