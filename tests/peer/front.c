@@ -13,6 +13,7 @@
 #include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
+#include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -23,8 +24,8 @@
 static void run_peer(const char *args, int fd, int errors)
 {
     char path[512], option[32], copy[512] = "";
-    char *argv[32] = { path, option };
-    int n = 2;
+    char *argv[32] = { path };
+    int n = 1;
     ssize_t length = readlink("/proc/self/exe", path, sizeof path - 16);
 
     if (length < 0)
@@ -32,6 +33,8 @@ static void run_peer(const char *args, int fd, int errors)
     path[length] = '\0';
     strcpy(strrchr(path, '/') + 1, "husk-peer");
     snprintf(option, sizeof option, "--fd=%d", fd);
+    if (!args || !strstr(args, "--socket-path="))
+        argv[n++] = option;
     if (args)
         snprintf(copy, sizeof copy, "%s", args);
     for (char *word = strtok(copy, " "); word && n < 31;
@@ -39,7 +42,8 @@ static void run_peer(const char *args, int fd, int errors)
         argv[n++] = word;
     argv[n] = NULL;
     dup2(errors, 2);
-    fcntl(fd, F_SETFD, 0);
+    if (fcntl(fd, F_SETFD, 0) < 0)
+        _exit(127);
     execv(path, argv);
     _exit(127);
 }
@@ -109,6 +113,22 @@ void front_end(struct front *f, bool hangup)
     close(f->fd);
     if (f->channel >= 0)
         close(f->channel);
+}
+
+void front_connect(struct front *f, const char *path)
+{
+    struct sockaddr_un addr = { .sun_family = AF_UNIX };
+
+    snprintf(addr.sun_path, sizeof addr.sun_path, "%s", path);
+    close(f->fd);
+    for (int waited = 0; waited < WAIT_MS; waited += 10) {
+        f->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+        if (!connect(f->fd, (struct sockaddr *)&addr, sizeof addr))
+            return;
+        close(f->fd);
+        usleep(10000);
+    }
+    cr_assert_fail("no connection to %s", path);
 }
 
 void front_send_fd(struct front *f, uint32_t request, uint32_t flags,
@@ -272,8 +292,8 @@ void front_addr(struct front *f, uint32_t index, uint64_t desc,
     front_send(f, WIRE_SET_VRING_ADDR, WIRE_VERSION, &a, sizeof a);
 }
 
-static void descriptor(struct front *f, uint32_t request, uint64_t index,
-                       int fd)
+void front_descriptor(struct front *f, uint32_t request, uint64_t index,
+                      int fd)
 {
     front_send_fd(f, request, WIRE_VERSION, &index, sizeof index, fd);
 }
@@ -288,9 +308,9 @@ void front_ring(struct front *f, uint32_t index)
                FRONT_USER + front_used(index));
     front_state(f, WIRE_SET_VRING_BASE, index,
                 packed ? WIRE_PACKED_BASE : 0);
-    descriptor(f, WIRE_SET_VRING_ERR, index, f->err[index]);
-    descriptor(f, WIRE_SET_VRING_CALL, index, f->call[index]);
-    descriptor(f, WIRE_SET_VRING_KICK, index, f->kick[index]);
+    front_descriptor(f, WIRE_SET_VRING_ERR, index, f->err[index]);
+    front_descriptor(f, WIRE_SET_VRING_CALL, index, f->call[index]);
+    front_descriptor(f, WIRE_SET_VRING_KICK, index, f->kick[index]);
     if (f->features >> F_PROTOCOL & 1)
         front_state(f, WIRE_SET_VRING_ENABLE, index, 1);
 }

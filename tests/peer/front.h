@@ -31,6 +31,8 @@ struct front {
 
 /* args: options separated by blanks, or NULL */
 void front_begin(struct front *f, const char *args);
+/* With --socket-path among args: connect, leaving the connection before. */
+void front_connect(struct front *f, const char *path);
 /* Wait for the peer to end (hanging up first, if hangup), fill status, said. */
 void front_end(struct front *f, bool hangup);
 
@@ -56,6 +58,9 @@ void front_live(struct front *f);       /* all of these with ring 0 */
 void front_stop(struct front *f, uint32_t index);
 void front_addr(struct front *f, uint32_t index, uint64_t desc,
                 uint64_t avail, uint64_t used);
+
+void front_descriptor(struct front *f, uint32_t request, uint64_t index,
+                      int fd);
 
 /* Where ring index lies in ram. */
 size_t front_desc(uint32_t index);

@@ -404,6 +404,7 @@ int main(int argc, char **argv)
 
     if (rc >= 0)
         goto out;
+    signal(SIGPIPE, SIG_IGN); /* a reader of stderr that goes away */
     sigemptyset(&mask);
     sigaddset(&mask, SIGTERM);
     sigaddset(&mask, SIGINT);

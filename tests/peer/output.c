@@ -217,8 +217,10 @@ static void count_wait(struct peer *p)
     if (n > 0 || (n < 0 && errno != EAGAIN))
         return;
     p->stats.waits++;
-    if (!c->features_set && !c->status && !c->first_ring && !c->n_regions)
+    if (!c->count[WIRE_SET_FEATURES] && !c->count[WIRE_SET_STATUS] &&
+        !c->count[WIRE_SET_MEM_TABLE] && !c->count[WIRE_ADD_MEM_REG])
         p->stats.handshake_waits++;
+    peer_log(p, "c%u b%u wait %u", c->number, c->batch - 1, p->stats.waits);
 }
 
 int output_flush(struct peer *p)

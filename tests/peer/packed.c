@@ -115,7 +115,8 @@ unsigned packed_run(struct peer *p, unsigned index, bool *call)
     struct ring *r = &p->c.ring[index];
     unsigned served = 0;
 
-    while (r->avail_idx < r->num && served < 4 * r->num) {
+    while (r->avail_idx < r->num && r->used_idx < r->num &&
+           served < 4 * r->num) {
         struct desc d = get(r->desc, r->avail_idx);
         uint16_t id = 0;
         unsigned n = 0;
