@@ -272,6 +272,7 @@ int frontend_reset(struct frontend *fe, struct vring *rings, unsigned n,
 {
     int rc = fe->lost ? -ENOTCONN : 0;
 
+    fe->device_status = 0;
     for (unsigned i = 0; i < n; i++) {
         if (rings[i].started && rc == 0)
             rc = send_stop(fe, &rings[i], i);

@@ -224,6 +224,15 @@ struct husk_device {
 HUSK_API int husk_vm_device(const struct husk_vm *vm, unsigned index,
                             struct husk_device *info);
 
+/*
+ * Names for people, or NULL where none is known: of a VIRTIO device type, of a
+ * feature bit of that type (or of all types), and of a vhost-user protocol
+ * feature bit. Any thread.
+ */
+HUSK_API const char *husk_device_type_name(uint32_t id);
+HUSK_API const char *husk_feature_name(uint32_t id, unsigned bit);
+HUSK_API const char *husk_protocol_feature_name(unsigned bit);
+
 /* Counts and durations of a run. Valid in ended() and after it. */
 struct husk_stats {
     /* returns from KVM_RUN by kind, summed over vCPUs */

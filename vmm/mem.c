@@ -150,6 +150,7 @@ int mem_init(struct mem *mem, uint64_t size, gpa_t hole_start, gpa_t hole_end,
         goto failed;
     }
     madvise(mem->map, size, MADV_DONTDUMP);
+    madvise(mem->map, size, MADV_DONTFORK); /* not a keeper's business */
     add_region(mem, 0, 0, size < hole_start ? size : hole_start);
     if (size > hole_start)
         add_region(mem, hole_end, hole_start, size - hole_start);

@@ -1,0 +1,58 @@
+/*
+ * The husk command: what its files share. Built on husk.h alone, as any other
+ * embedder would be.
+ */
+#ifndef HUSK_VMM_CMD_H
+#define HUSK_VMM_CMD_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "husk.h"
+
+#define CMD_ERROR 125 /* exit status of husk's own failures */
+
+/* The options of run. Strings point into argv. */
+struct cmd_options {
+    int argc;
+    char **argv;
+    const char *kernel;
+    const char *append;
+    const char *dump_dtb;
+    const char *json;
+    const char **devices;
+    unsigned n_devices;
+    uint64_t memory;
+    unsigned cpus;
+    double timeout;
+    bool verbose;
+    bool no_window;
+};
+
+int cmd_run(const struct cmd_options *options);
+int cmd_probe(const char *spec, bool json);
+
+/* "husk: text" on stderr. */
+void cmd_say(const char *format, ...) __attribute__((format(printf, 1, 2)));
+
+/*
+ * Write the run's record to options->json. vm may be NULL: it never came to be.
+ *   -errno  it could not be written
+ */
+int cmd_write_record(const struct cmd_options *options,
+                     const struct husk_vm *vm, const char *outcome, int status,
+                     long guest_value, const char *text);
+
+/* Print one device's part of the record, from a VM that was probed. */
+int cmd_print_device(const struct husk_vm *vm, unsigned index);
+
+/*
+ * Standard input, to the guest: raw if it is a terminal, until restored. The
+ * restoring is safe in a signal handler and safe to repeat.
+ */
+struct cmd_input;
+struct cmd_input *cmd_input_start(struct husk_vm *vm, struct ev_loop *loop);
+void cmd_input_room(struct cmd_input *input);
+void cmd_input_stop(struct cmd_input *input);
+
+#endif

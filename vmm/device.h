@@ -1,0 +1,100 @@
+/*
+ * A device from its SPEC to its end: connecting or starting the back-end,
+ * probing it, its place on the bus, and what the loop does for it while the
+ * guest runs.
+ */
+#ifndef HUSK_VMM_DEVICE_H
+#define HUSK_VMM_DEVICE_H
+
+#include <ev.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+
+#include "devices/channel.h"
+#include "devices/frontend.h"
+#include "devices/probe.h"
+#include "devices/transport.h"
+#include "vmm/child.h"
+#include "vmm/machine.h"
+#include "vmm/spec.h"
+
+struct device;
+
+/* What a device tells its VM. Loop thread, but for wake(). */
+struct device_events {
+    void (*ready)(void *ctx, struct device *device);
+    /* before it was ready: nothing can be done; err is the device's line */
+    void (*failed)(void *ctx, const struct husk_err *err);
+    /* after that: it is lost, and the VM goes on */
+    void (*lost)(void *ctx, struct device *device);
+    void (*log)(void *ctx, enum husk_log level, const char *text);
+    void (*wake)(void *ctx); /* call device_wake() on the loop; any thread */
+    void *ctx;
+};
+
+enum device_state {
+    DEVICE_NEW,
+    DEVICE_CONNECTING, /* until there is a connection */
+    DEVICE_PROBING,
+    DEVICE_READY,
+    DEVICE_LOST,
+};
+
+struct device {
+    struct ev_loop *loop;
+    struct device_events events;
+    struct spec spec;
+    enum device_state state;
+    struct child child;
+    struct frontend fe;
+    struct probe probe;
+    struct channel channel;
+    bool has_channel;
+    struct transport transport;
+    bool has_transport;
+    int call_fd;  /* borrowed from the pin */
+    int err_fd;   /* eventfd, owned */
+    gpa_t base;
+    uint32_t gsi;
+
+    ev_io socket, hang_up, err, requests, control, output;
+    ev_timer timer; /* the next try, or the deadline of what is due */
+    int hang_up_fd; /* an epoll of its own, for EPOLLRDHUP alone; owned */
+    ev_tstamp started, pause; /* of connecting: since when, until the next */
+    unsigned ring_errors; /* said so far */
+
+    /* set by the loop, seen to by whoever holds the device's lock */
+    atomic_bool hung_up, ring_error, config_changed;
+    atomic_bool watching; /* the loop takes answers that are due */
+    bool notify; /* lock: an answer that is due is to interrupt the guest */
+    bool told;   /* lock: the loss has been told */
+    char line[160]; /* of the back-end's output, so far */
+    size_t line_size;
+};
+
+/* device must be all zero. spec text as of husk_vm_add_device(). */
+int device_init(struct device *device, struct ev_loop *loop, const char *spec,
+                unsigned index, const struct mem *mem, int stop_fd,
+                const struct device_events *events, struct husk_err *err);
+void device_fini(struct device *device);
+
+/* Connect or start, and probe. ready() or failed() follows, perhaps at once.
+ *   -errno  it failed at once; failed() does not follow */
+int device_start(struct device *device, struct husk_err *err);
+
+/* Bytes of window that a ready device needs. */
+size_t device_window_size(const struct device *device);
+
+/* A ready device gets its registers and interrupt. */
+int device_place(struct device *device, const struct window *window,
+                 const struct mem *mem, uint32_t gsi, int call_fd, int ack_fd,
+                 struct husk_err *err);
+
+/* Put it on the bus of a machine. */
+int device_attach(struct device *device, struct machine *machine,
+                  struct husk_err *err);
+
+/* See to what the vCPUs left for the loop. */
+void device_wake(struct device *device);
+
+#endif

@@ -1,0 +1,257 @@
+/* The husk command: its options, and which of its parts does what. */
+#include <ctype.h>
+#include <errno.h>
+#include <getopt.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "vmm/cmd.h"
+
+static const char help[] =
+    "husk boots a guest kernel under KVM; its devices are other processes.\n"
+    "\n"
+    "  husk run [options] KERNEL     boot a guest, console on this terminal\n"
+    "  husk probe [--json] SPEC      ask a back-end what it is, and leave\n"
+    "\n"
+    "  -m, --memory SIZE     guest memory: 256M by default; K, M, G or T, a\n"
+    "                        bare number is MiB\n"
+    "  -c, --cpus N          vCPUs, 1 by default\n"
+    "  -a, --append TEXT     kernel command line\n"
+    "  -d, --device SPEC     a device, in guest order; may be repeated\n"
+    "      --dump-dtb FILE   write the device tree and stop\n"
+    "      --timeout SECONDS end the run after that time, with status 124\n"
+    "      --json FILE       write the run's record\n"
+    "      --no-window       let the guest leave KVM_RUN for register reads\n"
+    "  -v, --verbose         say more\n"
+    "  -h, --help  -V, --version\n"
+    "\n"
+    "SPEC is a vhost-user socket's path, or key=value,...: socket=PATH, id=N,\n"
+    "vqs=N, config-size=N, config=HEX|@FILE, queue-size=N, probe=MODE,\n"
+    "deadline=SECONDS, wait=SECONDS, name=NAME, and last exec=COMMAND, in which\n"
+    "{fd}, {listen} and {socket} stand for the back-end's end of the line.\n"
+    "\n"
+    "On a terminal Ctrl-A x leaves. Status: the guest's own (0 to 109), 110\n"
+    "panic, 111 reset, 113 no verdict, 114 device lost, 124 timeout, 125 error,\n"
+    "130 left by Ctrl-A x, 128+n signal n.\n";
+
+void cmd_say(const char *format, ...)
+{
+    va_list args;
+
+    va_start(args, format);
+    fputs("husk: ", stderr);
+    vfprintf(stderr, format, args);
+    fputc('\n', stderr);
+    va_end(args);
+}
+
+/* A size: a number and a binary unit. */
+static int take_size(const char *text, uint64_t *out)
+{
+    static const char units[] = "KMGTPE";
+    const char *unit;
+    char *end;
+    unsigned long long number;
+    unsigned shift = 20;
+
+    errno = 0;
+    number = strtoull(text, &end, 10);
+    if (!isdigit((unsigned char)text[0]) || errno)
+        return -EINVAL;
+    if (*end) {
+        unit = strchr(units, toupper((unsigned char)*end));
+        if (!unit || end[1])
+            return -EINVAL;
+        shift = 10 * (unsigned)(unit - units + 1);
+    }
+    if (number == 0 || number > UINT64_MAX >> shift)
+        return -EINVAL;
+    *out = number << shift;
+    return 0;
+}
+
+static int take_cpus(const char *text, unsigned *out)
+{
+    char *end;
+    unsigned long number = strtoul(text, &end, 10);
+
+    if (!isdigit((unsigned char)text[0]) || *end || number < 1 ||
+        number > 1000000)
+        return -EINVAL;
+    *out = (unsigned)number;
+    return 0;
+}
+
+static int take_timeout(const char *text, double *out)
+{
+    char *end;
+
+    *out = strtod(text, &end);
+    return (!isdigit((unsigned char)text[0]) && text[0] != '.') || *end ||
+                   !(*out > 0) || *out > 1e9 ?
+               -EINVAL : 0;
+}
+
+enum { OPT_DUMP_DTB = 256, OPT_TIMEOUT, OPT_JSON, OPT_NO_WINDOW };
+
+static const struct option long_options[] = {
+    { "memory", required_argument, NULL, 'm' },
+    { "cpus", required_argument, NULL, 'c' },
+    { "append", required_argument, NULL, 'a' },
+    { "device", required_argument, NULL, 'd' },
+    { "dump-dtb", required_argument, NULL, OPT_DUMP_DTB },
+    { "timeout", required_argument, NULL, OPT_TIMEOUT },
+    { "json", required_argument, NULL, OPT_JSON },
+    { "no-window", no_argument, NULL, OPT_NO_WINDOW },
+    { "verbose", no_argument, NULL, 'v' },
+    { "help", no_argument, NULL, 'h' },
+    { "version", no_argument, NULL, 'V' },
+    { NULL, 0, NULL, 0 },
+};
+
+static int take_option(struct cmd_options *options, int option)
+{
+    switch (option) {
+    case 'm':
+        if (take_size(optarg, &options->memory) == 0)
+            return 0;
+        cmd_say("-m %s: give a size above 0, like 256M or 2G", optarg);
+        return CMD_ERROR;
+    case 'c':
+        if (take_cpus(optarg, &options->cpus) == 0)
+            return 0;
+        cmd_say("-c %s: give a number of vCPUs, at least 1", optarg);
+        return CMD_ERROR;
+    case 'a':
+        options->append = optarg;
+        return 0;
+    case 'd':
+        options->devices[options->n_devices++] = optarg;
+        return 0;
+    case OPT_DUMP_DTB:
+        options->dump_dtb = optarg;
+        return 0;
+    case OPT_TIMEOUT:
+        if (take_timeout(optarg, &options->timeout) == 0)
+            return 0;
+        cmd_say("--timeout %s: give seconds above 0", optarg);
+        return CMD_ERROR;
+    case OPT_JSON:
+        options->json = optarg;
+        return 0;
+    case OPT_NO_WINDOW:
+        options->no_window = true;
+        return 0;
+    case 'v':
+        options->verbose = true;
+        return 0;
+    }
+    return CMD_ERROR;
+}
+
+/* getopt's own message does not say what to do. */
+static int bad_option(int argc, char **argv, int option)
+{
+    const char *word = optind > 0 && optind <= argc ? argv[optind - 1] : "";
+
+    if (option == ':')
+        cmd_say("%s needs a value: see husk --help", word);
+    else if (optopt && optopt < 256)
+        cmd_say("unknown option -%c: see husk --help", optopt);
+    else
+        cmd_say("unknown option %s: see husk --help", word);
+    return CMD_ERROR;
+}
+
+static int run(int argc, char **argv)
+{
+    struct cmd_options options = { .argc = argc };
+    int option, status = 0;
+
+    options.devices = calloc((size_t)argc + 1, sizeof *options.devices);
+    options.argv = calloc((size_t)argc + 1, sizeof *options.argv);
+    if (!options.devices || !options.argv)
+        return CMD_ERROR;
+    /* getopt_long() sorts argv; the record holds it as it was */
+    memcpy(options.argv, argv, (size_t)argc * sizeof *argv);
+    optind = 2;
+    while (status == 0 &&
+           (option = getopt_long(argc, argv, ":m:c:a:d:vhV", long_options,
+                                 NULL)) != -1) {
+        if (option == 'h' || option == 'V') {
+            fputs(option == 'h' ? help : "husk " HUSK_VERSION "\n", stdout);
+            goto out;
+        }
+        status = option == ':' || option == '?' ?
+                     bad_option(argc, argv, option) :
+                     take_option(&options, option);
+    }
+    if (status == 0 && optind < argc)
+        options.kernel = argv[optind++];
+    if (status == 0 && optind < argc) {
+        cmd_say("'%s' is one argument too many: husk run takes one kernel",
+                argv[optind]);
+        status = CMD_ERROR;
+    }
+    if (status == 0 && !options.kernel && !options.dump_dtb) {
+        cmd_say("no kernel was given: husk run [options] KERNEL");
+        status = CMD_ERROR;
+    }
+    if (status == 0)
+        status = cmd_run(&options);
+out:
+    free(options.devices);
+    free(options.argv);
+    return status;
+}
+
+static int probe(int argc, char **argv)
+{
+    const char *spec = NULL;
+    bool json = false;
+
+    for (int i = 2; i < argc; i++) {
+        if (!strcmp(argv[i], "--json")) {
+            json = true;
+        } else if (!strcmp(argv[i], "-h") || !strcmp(argv[i], "--help")) {
+            fputs(help, stdout);
+            return 0;
+        } else if (argv[i][0] == '-' || spec) {
+            cmd_say("'%s' is not understood: husk probe SPEC [--json]",
+                    argv[i]);
+            return CMD_ERROR;
+        } else {
+            spec = argv[i];
+        }
+    }
+    if (!spec) {
+        cmd_say("no device was given: husk probe SPEC [--json]");
+        return CMD_ERROR;
+    }
+    return cmd_probe(spec, json);
+}
+
+int main(int argc, char **argv)
+{
+    const char *verb = argc > 1 ? argv[1] : "";
+
+    if (!strcmp(verb, "run"))
+        return run(argc, argv);
+    if (!strcmp(verb, "probe"))
+        return probe(argc, argv);
+    if (!strcmp(verb, "--help") || !strcmp(verb, "-h")) {
+        fputs(help, stdout);
+        return 0;
+    }
+    if (!strcmp(verb, "--version") || !strcmp(verb, "-V")) {
+        puts("husk " HUSK_VERSION);
+        return 0;
+    }
+    if (*verb)
+        cmd_say("'%s' is not a command: give run or probe, or --help", verb);
+    else
+        cmd_say("give a command: run or probe, or --help");
+    return CMD_ERROR;
+}

@@ -1,0 +1,737 @@
+/*
+ * The VM: devices asked and machine built at the same time, then one boot, then
+ * one end. Whatever ends the run, on whichever thread, is recorded once and
+ * makes stop_fd readable; the loop does the rest.
+ */
+#include "vmm/vm.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "boot/params.h"
+#include "devices/names.h"
+#include "vmm/fail.h"
+#include "vmm/sys.h"
+
+#define DEFAULT_MEMORY (UINT64_C(256) << 20)
+#define MIN_MEMORY     (UINT64_C(2) << 20)
+#define MAX_MEMORY     (UINT64_C(1) << 40)
+#define MAX_CPUS       64u
+#define PAGE           4096u
+#define DRAIN_PAUSE    1.0  /* seconds in which a reader must take something */
+#define STOP_PAUSE     0.25 /* the same where the run was stopped */
+
+static void vm_log(void *ctx, enum husk_log level, const char *text)
+{
+    struct husk_vm *vm = ctx;
+
+    if (vm->config.log)
+        vm->config.log(vm->config.ctx, level, text);
+}
+
+/* Async-signal-safe. */
+static void signal_stop(struct husk_vm *vm)
+{
+    uint64_t one = 1;
+    ssize_t n = write(vm->stop_fd, &one, sizeof one);
+
+    (void)n; /* full is readable too */
+}
+
+void vm_end(struct husk_vm *vm, enum husk_outcome outcome, long value,
+            const char *text)
+{
+    pthread_mutex_lock(&vm->lock);
+    if (!vm->end.set) {
+        vm->end.set = true;
+        vm->end.outcome = outcome;
+        vm->end.value = value;
+        snprintf(vm->end.text, sizeof vm->end.text, "%s", text ? text : "");
+        vm->t_end = sys_now();
+    }
+    pthread_mutex_unlock(&vm->lock);
+    atomic_store(&vm->machine.stopping, true);
+    signal_stop(vm);
+}
+
+/* The exit port's value: who may give which. */
+static void end_by_value(struct husk_vm *vm, uint32_t value)
+{
+    char text[96];
+
+    if (value == 0) {
+        vm_end(vm, HUSK_PASS, 0, NULL);
+    } else if (value == 77) {
+        vm_end(vm, HUSK_SKIP, value, NULL);
+    } else if (value < 110) {
+        vm_end(vm, HUSK_FAIL, value, NULL);
+    } else if (value == 110) {
+        vm_end(vm, HUSK_PANIC, value, "the guest panicked");
+    } else {
+        snprintf(text, sizeof text, "the guest ended with %u: only 0 to 110 "
+                 "are a guest's to give", value);
+        vm_end(vm, HUSK_NO_VERDICT, (long)value, text);
+    }
+}
+
+static void on_power(void *ctx, enum power_event event, uint32_t value)
+{
+    switch (event) {
+    case POWER_EXIT:
+        end_by_value(ctx, value);
+        break;
+    case POWER_OFF:
+        vm_end(ctx, HUSK_PASS, -1, NULL);
+        break;
+    case POWER_RESET:
+        vm_end(ctx, HUSK_RESET, -1, "the guest asked for a reset");
+        break;
+    }
+}
+
+static void on_crash(void *ctx, const char *where)
+{
+    char text[256];
+
+    snprintf(text, sizeof text, "the guest crashed: triple fault at %s", where);
+    vm_end(ctx, HUSK_RESET, -1, text);
+}
+
+static void on_failure(void *ctx, const char *text)
+{
+    vm_end(ctx, HUSK_ERROR, -1, text);
+}
+
+static void wake(void *ctx)
+{
+    struct husk_vm *vm = ctx;
+
+    ev_async_send(vm->loop, &vm->wake);
+}
+
+static void console_byte(void *ctx, uint8_t byte)
+{
+    struct husk_vm *vm = ctx;
+
+    console_put(&vm->console, byte);
+}
+
+static void console_room(void *ctx)
+{
+    struct husk_vm *vm = ctx;
+
+    pthread_mutex_lock(&vm->lock);
+    vm->room = true;
+    pthread_mutex_unlock(&vm->lock);
+    wake(vm);
+}
+
+static bool take_room(struct husk_vm *vm)
+{
+    bool room;
+
+    pthread_mutex_lock(&vm->lock);
+    room = vm->room;
+    vm->room = false;
+    pthread_mutex_unlock(&vm->lock);
+    return room;
+}
+
+static void flush_console(struct husk_vm *vm)
+{
+    if (console_flush(&vm->console) == -EAGAIN) {
+        if (!ev_is_active(&vm->on_output)) {
+            ev_io_set(&vm->on_output, vm->console.fd, EV_WRITE);
+            ev_io_start(vm->loop, &vm->on_output);
+        }
+    } else {
+        ev_io_stop(vm->loop, &vm->on_output);
+    }
+}
+
+static const struct {
+    const char *name;
+    int status; /* -1: the guest's value */
+} outcomes[] = {
+    [HUSK_PASS] = { "pass", 0 },
+    [HUSK_FAIL] = { "fail", -1 },
+    [HUSK_SKIP] = { "skip", 77 },
+    [HUSK_PANIC] = { "panic", 110 },
+    [HUSK_RESET] = { "reset", 111 },
+    [HUSK_NO_VERDICT] = { "no-verdict", 113 },
+    [HUSK_BACKEND] = { "backend", 114 },
+    [HUSK_ERROR] = { "error", 125 },
+    [HUSK_STOPPED] = { "stopped", 130 },
+    [HUSK_TIMEOUT] = { "timeout", 124 },
+};
+
+const char *husk_outcome_name(enum husk_outcome outcome)
+{
+    return outcomes[outcome].name;
+}
+
+/* No vCPU runs and nothing more can be written: the last callback. */
+static void report_end(struct husk_vm *vm)
+{
+    struct husk_end end = { .outcome = vm->end.outcome,
+                            .guest_value = vm->end.value };
+    char text[320];
+
+    vm->state = VM_ENDED;
+    ev_io_stop(vm->loop, &vm->on_output);
+    ev_timer_stop(vm->loop, &vm->drain);
+    snprintf(text, sizeof text, "%s", vm->end.text);
+    if (vm->n_lost && vm->t_entry && end.outcome != HUSK_PASS &&
+        end.outcome != HUSK_FAIL && end.outcome != HUSK_SKIP) {
+        snprintf(text, sizeof text, "a device was lost, and the run ended "
+                 "without a verdict (%s)", outcomes[end.outcome].name);
+        end.outcome = HUSK_BACKEND;
+    }
+    end.status = outcomes[end.outcome].status;
+    if (end.status < 0)
+        end.status = (int)end.guest_value;
+    end.text = text[0] ? text : NULL;
+    if (vm->config.ended)
+        vm->config.ended(vm->config.ctx, &end);
+}
+
+/* Whoever reads the output gets what is buffered, as long as he reads. */
+static void drain(struct husk_vm *vm)
+{
+    bool stopped = vm->end.outcome == HUSK_STOPPED;
+    int rc = console_flush(&vm->console);
+
+    if (rc == 0) {
+        report_end(vm);
+        return;
+    }
+    if (vm->console.count != vm->drain_left) {
+        vm->drain_left = vm->console.count;
+        vm->drain.repeat = stopped ? STOP_PAUSE : DRAIN_PAUSE;
+        ev_timer_again(vm->loop, &vm->drain);
+    }
+    ev_io_stop(vm->loop, &vm->on_output);
+    ev_io_set(&vm->on_output, vm->console.fd, EV_WRITE);
+    ev_io_start(vm->loop, &vm->on_output);
+}
+
+static void on_drain(struct ev_loop *loop, ev_timer *watcher, int revents)
+{
+    struct husk_vm *vm = watcher->data;
+
+    (void)loop;
+    (void)revents;
+    pthread_mutex_lock(&vm->console.lock);
+    vm->console.dropped += vm->console.count;
+    vm->console.count = 0;
+    pthread_mutex_unlock(&vm->console.lock);
+    report_end(vm);
+}
+
+static void on_output(struct ev_loop *loop, ev_io *watcher, int revents)
+{
+    struct husk_vm *vm = watcher->data;
+
+    (void)loop;
+    (void)revents;
+    if (vm->state == VM_DRAINING)
+        drain(vm);
+    else
+        flush_console(vm);
+}
+
+static void count_exits(struct husk_vm *vm)
+{
+    for (unsigned i = 0; i < vm->machine.n_cpus; i++) {
+        const struct vcpu_exits *exits = &vm->machine.cpu[i].exits;
+
+        vm->exits.io += exits->io;
+        vm->exits.mmio_read += exits->mmio_read;
+        vm->exits.mmio_write += exits->mmio_write;
+        vm->exits.hlt += exits->hlt;
+        vm->exits.other += exits->other;
+    }
+}
+
+static void finish(struct husk_vm *vm)
+{
+    ev_io_stop(vm->loop, &vm->on_stop);
+    ev_timer_stop(vm->loop, &vm->timeout);
+    if (vm->has_machine) {
+        machine_stop(&vm->machine);
+        count_exits(vm);
+    }
+    for (unsigned i = 0; i < vm->n_devices; i++)
+        device_wake(vm->devices[i]);
+    vm->state = VM_DRAINING;
+    vm->drain_left = SIZE_MAX;
+    drain(vm);
+}
+
+static void on_stop(struct ev_loop *loop, ev_io *watcher, int revents)
+{
+    struct husk_vm *vm = watcher->data;
+
+    (void)loop;
+    (void)revents;
+    if (atomic_load(&vm->stop))
+        vm_end(vm, HUSK_STOPPED, -1, NULL);
+    finish(vm);
+}
+
+static void on_timeout(struct ev_loop *loop, ev_timer *watcher, int revents)
+{
+    struct husk_vm *vm = watcher->data;
+    char text[96];
+
+    (void)loop;
+    (void)revents;
+    snprintf(text, sizeof text, "the guest did not end within %g s",
+             vm->config.timeout);
+    vm_end(vm, HUSK_TIMEOUT, -1, text);
+}
+
+static void on_wake(struct ev_loop *loop, ev_async *watcher, int revents)
+{
+    struct husk_vm *vm = watcher->data;
+
+    (void)loop;
+    (void)revents;
+    if (vm->state == VM_RUNNING) {
+        flush_console(vm);
+        for (unsigned i = 0; i < vm->n_devices; i++)
+            device_wake(vm->devices[i]);
+    }
+    if (take_room(vm) && vm->config.console_room && vm->state == VM_RUNNING)
+        vm->config.console_room(vm->config.ctx);
+}
+
+/* One interrupt pin: a call eventfd for all the devices that share it. */
+static int pin_eventfd(struct husk_vm *vm, unsigned index, struct husk_err *err)
+{
+    unsigned pin = index % arch_virtio_pins();
+    int rc;
+
+    if (vm->pin_fd[pin] < 0) {
+        vm->pin_fd[pin] = sys_eventfd();
+        if (vm->pin_fd[pin] < 0)
+            return fail(err, vm->pin_fd[pin], "eventfd: %s",
+                        strerror(-vm->pin_fd[pin]));
+    }
+    if (index < arch_virtio_pins() && vm->has_machine) {
+        rc = machine_irqfd(&vm->machine, vm->pin_fd[pin],
+                           arch_virtio_pin(index), err);
+        if (rc < 0)
+            return rc;
+    }
+    return vm->pin_fd[pin];
+}
+
+/* All devices are known: each gets its registers and its pin. */
+static int place_devices(struct husk_vm *vm, struct husk_err *err)
+{
+    size_t offset = 0;
+
+    for (unsigned i = 0; i < vm->n_devices; i++) {
+        size_t size = device_window_size(vm->devices[i]);
+        int call_fd = pin_eventfd(vm, i, err), rc;
+        struct window window;
+
+        if (call_fd < 0)
+            return call_fd;
+        window_init(&window, &vm->windows, offset, size);
+        offset += size;
+        rc = device_place(vm->devices[i], &window, &vm->mem, arch_virtio_pin(i),
+                          call_fd, vm->ack_fd, err);
+        if (rc == 0 && vm->has_machine)
+            rc = device_attach(vm->devices[i], &vm->machine, err);
+        if (rc < 0)
+            return rc;
+    }
+    return 0;
+}
+
+static int boot(struct husk_vm *vm, struct husk_err *err)
+{
+    struct boot_entry entry;
+    int rc = vm_load(vm, true, &entry, err);
+
+    if (rc < 0)
+        return rc;
+    vm->t_entry = sys_now();
+    vm->state = VM_RUNNING;
+    rc = machine_start(&vm->machine, &entry, err);
+    if (rc == 0 && vm->machine.exits_on_read && vm->n_devices &&
+        !vm->config.no_window)
+        vm_log(vm, HUSK_LOG_INFO, "this KVM has no read-only memory slots: the "
+               "guest leaves KVM_RUN for every register read");
+    if (rc == 0 && vm->config.console_room)
+        vm->config.console_room(vm->config.ctx);
+    return rc;
+}
+
+/* The devices have answered, and the machine stands if there is to be one. */
+static int all_known(struct husk_vm *vm, struct husk_err *err)
+{
+    int rc;
+
+    vm->t_probed = sys_now();
+    rc = place_devices(vm, err);
+    if (rc < 0)
+        return rc;
+    if (vm->boot)
+        return boot(vm, err);
+    vm->state = VM_PROBED;
+    if (vm->config.probed)
+        vm->config.probed(vm->config.ctx);
+    return 0;
+}
+
+static void device_ready(void *ctx, struct device *device)
+{
+    struct husk_vm *vm = ctx;
+    struct husk_err err;
+
+    (void)device;
+    /* the machine may not stand yet: then start() goes on */
+    if (++vm->n_ready == vm->n_devices && (vm->has_machine || !vm->boot) &&
+        vm->state == VM_PROBING && !vm->end.set && all_known(vm, &err) < 0)
+        vm_end(vm, HUSK_ERROR, -1, err.text);
+}
+
+static void device_failed(void *ctx, const struct husk_err *err)
+{
+    vm_end(ctx, HUSK_ERROR, -1, err->text);
+}
+
+static void device_lost(void *ctx, struct device *device)
+{
+    struct husk_vm *vm = ctx;
+
+    (void)device;
+    vm->n_lost++;
+}
+
+static int check_config(const struct husk_config *config, struct husk_err *err)
+{
+    if (config->size < sizeof *config)
+        return fail(err, -EINVAL, "husk_config of %zu bytes, %zu are needed",
+                    config->size, sizeof *config);
+    if (config->memory && (config->memory < MIN_MEMORY ||
+                           config->memory > MAX_MEMORY ||
+                           config->memory % PAGE))
+        return fail(err, -EINVAL, "memory of %" PRIu64 " bytes: give 2M to 1T "
+                    "in whole pages", config->memory);
+    if (config->cpus > MAX_CPUS)
+        return fail(err, -EINVAL, "%u vCPUs: give 1 to %u", config->cpus,
+                    MAX_CPUS);
+    if (config->append && strlen(config->append) > PARAMS_MAX_CMDLINE)
+        return fail(err, -EINVAL, "command line of %zu bytes, at most %u are "
+                    "possible", strlen(config->append), PARAMS_MAX_CMDLINE);
+    if (!(config->timeout >= 0))
+        return fail(err, -EINVAL, "timeout of %g s: give 0 or more",
+                    config->timeout);
+    return 0;
+}
+
+static void init_watchers(struct husk_vm *vm)
+{
+    ev_init(&vm->on_stop, on_stop);
+    ev_init(&vm->on_output, on_output);
+    ev_async_init(&vm->wake, on_wake);
+    ev_init(&vm->timeout, on_timeout);
+    ev_init(&vm->drain, on_drain);
+    vm->on_stop.data = vm->on_output.data = vm->wake.data = vm->timeout.data =
+        vm->drain.data = vm;
+}
+
+int husk_vm_create(struct husk_vm **out, struct ev_loop *loop,
+                   const struct husk_config *config, struct husk_err *err)
+{
+    struct husk_vm *vm;
+    int rc = check_config(config, err);
+
+    *out = NULL;
+    if (rc < 0)
+        return rc;
+    vm = calloc(1, sizeof *vm);
+    if (!vm)
+        return fail(err, -ENOMEM, "out of memory");
+    vm->loop = loop;
+    vm->config = *config;
+    if (!vm->config.memory)
+        vm->config.memory = DEFAULT_MEMORY;
+    if (!vm->config.cpus)
+        vm->config.cpus = 1;
+    vm->mem.fd = vm->windows.vm_fd = vm->stop_fd = vm->ack_fd = -1;
+    for (unsigned i = 0; i < VM_MAX_PINS; i++)
+        vm->pin_fd[i] = -1;
+    pthread_mutex_init(&vm->lock, NULL);
+    console_init(&vm->console, wake, vm);
+    init_watchers(vm);
+    vm->kernel = config->kernel ? strdup(config->kernel) : NULL;
+    vm->append = strdup(config->append ? config->append : "");
+    vm->stop_fd = sys_eventfd();
+    vm->ack_fd = sys_eventfd();
+    if (!vm->append || (config->kernel && !vm->kernel))
+        rc = fail(err, -ENOMEM, "out of memory");
+    else if (vm->stop_fd < 0 || vm->ack_fd < 0)
+        rc = fail(err, -EMFILE, "eventfd: no more descriptors");
+    if (rc < 0) {
+        husk_vm_destroy(vm);
+        return rc;
+    }
+    *out = vm;
+    return 0;
+}
+
+void husk_vm_destroy(struct husk_vm *vm)
+{
+    if (!vm)
+        return;
+    ev_io_stop(vm->loop, &vm->on_stop);
+    ev_io_stop(vm->loop, &vm->on_output);
+    ev_timer_stop(vm->loop, &vm->timeout);
+    ev_timer_stop(vm->loop, &vm->drain);
+    if (vm->stop_fd >= 0)
+        signal_stop(vm); /* whoever waits for a back-end need not */
+    if (vm->has_machine)
+        machine_stop(&vm->machine);
+    console_flush(&vm->console);
+    for (unsigned i = 0; i < vm->n_devices; i++)
+        child_ask(&vm->devices[i]->child); /* all at once */
+    for (unsigned i = 0; i < vm->n_devices; i++) {
+        device_fini(vm->devices[i]);
+        free(vm->devices[i]);
+    }
+    if (vm->has_machine)
+        machine_fini(&vm->machine);
+    ev_async_stop(vm->loop, &vm->wake);
+    windows_fini(&vm->windows);
+    mem_fini(&vm->mem);
+    console_fini(&vm->console);
+    for (unsigned i = 0; i < VM_MAX_PINS; i++)
+        sys_close(&vm->pin_fd[i]);
+    sys_close(&vm->ack_fd);
+    sys_close(&vm->stop_fd);
+    pthread_mutex_destroy(&vm->lock);
+    free(vm->kernel);
+    free(vm->append);
+    free(vm);
+}
+
+int husk_vm_add_device(struct husk_vm *vm, const char *spec,
+                       struct husk_err *err)
+{
+    static const struct device_events events = {
+        .ready = device_ready,
+        .failed = device_failed,
+        .lost = device_lost,
+        .log = vm_log,
+        .wake = wake,
+    };
+    struct device_events mine = events;
+    struct device *device;
+    int rc;
+
+    if (vm->state != VM_NEW)
+        return fail(err, -EBUSY, "devices are added before the start");
+    if (vm->n_devices == VM_MAX_DEVICES)
+        return fail(err, -ENOSPC, "more than %u devices", VM_MAX_DEVICES);
+    device = calloc(1, sizeof *device);
+    if (!device)
+        return fail(err, -ENOMEM, "out of memory");
+    mine.ctx = vm;
+    rc = device_init(device, vm->loop, spec, vm->n_devices, &vm->mem,
+                     vm->stop_fd, &mine, err);
+    if (rc < 0) {
+        device_fini(device);
+        free(device);
+        return rc;
+    }
+    vm->devices[vm->n_devices++] = device;
+    return 0;
+}
+
+int husk_vm_set_console(struct husk_vm *vm, int fd, struct husk_err *err)
+{
+    int rc = console_open(&vm->console, fd);
+
+    return rc < 0 ? fail(err, rc, "console: %s", strerror(-rc)) : 0;
+}
+
+/* What both ways to start have in common: everybody is asked. */
+static int begin(struct husk_vm *vm, struct husk_err *err)
+{
+    int rc;
+
+    vm->state = VM_PROBING;
+    vm->t_start = sys_now();
+    ev_io_set(&vm->on_stop, vm->stop_fd, EV_READ);
+    ev_io_start(vm->loop, &vm->on_stop);
+    ev_async_start(vm->loop, &vm->wake);
+    if (vm->config.timeout > 0) {
+        ev_now_update(vm->loop);
+        ev_timer_set(&vm->timeout, vm->config.timeout, 0);
+        ev_timer_start(vm->loop, &vm->timeout);
+    }
+    if (vm->n_devices) {
+        rc = windows_init(&vm->windows, arch_virtio_base,
+                          vm->n_devices *
+                              transport_window_size(FRONTEND_MAX_CONFIG));
+        if (rc < 0)
+            return fail(err, rc, "out of memory for device registers");
+    }
+    for (unsigned i = 0; i < vm->n_devices; i++) {
+        rc = device_start(vm->devices[i], err);
+        if (rc < 0)
+            return rc;
+    }
+    return 0;
+}
+
+int husk_vm_probe(struct husk_vm *vm, struct husk_err *err)
+{
+    int rc;
+
+    if (vm->state != VM_NEW)
+        return fail(err, -EBUSY, "the VM was probed or started before");
+    rc = begin(vm, err);
+    if (rc == 0 && vm->n_devices == 0)
+        rc = all_known(vm, err);
+    return rc;
+}
+
+static int build_machine(struct husk_vm *vm, struct husk_err *err)
+{
+    struct machine_config config = {
+        .mem = &vm->mem,
+        .windows = vm->n_devices ? &vm->windows : NULL,
+        .no_window = vm->config.no_window,
+        .cpus = vm->config.cpus,
+        .console = { console_byte, console_room, vm },
+        .events = { on_power, on_crash, on_failure, vm },
+    };
+    int rc = mem_init(&vm->mem, vm->config.memory, arch_hole_start,
+                      arch_hole_end, err);
+
+    if (rc < 0)
+        return rc;
+    vm->has_machine = true;
+    return machine_init(&vm->machine, &config, err);
+}
+
+int husk_vm_start(struct husk_vm *vm, struct husk_err *err)
+{
+    int rc;
+
+    if (vm->state != VM_NEW)
+        return fail(err, -EBUSY, "the VM was probed or started before");
+    if (!vm->kernel)
+        return fail(err, -ENOENT, "no kernel was given");
+    if (access(vm->kernel, R_OK) < 0)
+        return fail(err, -errno, "kernel %s: %s", vm->kernel, strerror(errno));
+    vm->boot = true;
+    /* the back-ends answer while the machine is built */
+    if ((rc = begin(vm, err)) < 0 || (rc = build_machine(vm, err)) < 0)
+        return rc;
+    vm->t_setup = sys_now();
+    if (vm->n_ready == vm->n_devices && !vm->end.set)
+        rc = all_known(vm, err);
+    return rc;
+}
+
+void husk_vm_stop(struct husk_vm *vm)
+{
+    atomic_store(&vm->stop, true);
+    signal_stop(vm);
+}
+
+size_t husk_vm_console_input(struct husk_vm *vm, const void *data, size_t size)
+{
+    return vm->state == VM_RUNNING ? uart_input(&vm->machine.uart, data, size) :
+                                     0;
+}
+
+int husk_vm_device_tree(struct husk_vm *vm, void **blob, size_t *size,
+                        struct husk_err *err)
+{
+    if (vm->t_probed == 0)
+        return fail(err, -EAGAIN, "the devices are not known yet");
+    return vm_tree(vm, blob, size, err);
+}
+
+int husk_vm_device(const struct husk_vm *vm, unsigned index,
+                   struct husk_device *info)
+{
+    static const char *const dialects[] = { "none", "none", "specs",
+                                            "messages" };
+    const struct device *device;
+    const struct probe *probe;
+
+    if (index >= vm->n_devices)
+        return -ENOENT;
+    device = vm->devices[index];
+    probe = &device->probe;
+    *info = (struct husk_device){
+        .name = device->spec.name,
+        .probe = "none",
+        .round_trips = device->fe.waits,
+        .features = device->fe.features,
+        .protocol_features = device->fe.protocol,
+        .known = probe->round == PROBE_DONE,
+    };
+    if (!info->known)
+        return 0;
+    info->id = probe->id;
+    info->config_size = probe->config_size;
+    info->min_vqs = probe->min_vqs;
+    info->max_vqs = probe->max_vqs;
+    info->vqs = probe->vqs;
+    info->probe = dialects[probe->dialect];
+    info->standalone = probe->standalone;
+    info->address = device->base;
+    info->irq = device->gsi;
+    info->config = device->fe.config;
+    return 0;
+}
+
+const char *husk_device_type_name(uint32_t id)
+{
+    return names_device(id);
+}
+
+const char *husk_feature_name(uint32_t id, unsigned bit)
+{
+    return names_feature(id, bit);
+}
+
+const char *husk_protocol_feature_name(unsigned bit)
+{
+    return names_protocol(bit);
+}
+
+static double between(uint64_t from, uint64_t to)
+{
+    return from && to > from ? (double)(to - from) / 1e6 : 0;
+}
+
+void husk_vm_stats(const struct husk_vm *vm, struct husk_stats *stats)
+{
+    *stats = (struct husk_stats){
+        .exits_io = vm->exits.io,
+        .exits_mmio_read = vm->exits.mmio_read,
+        .exits_mmio_write = vm->exits.mmio_write,
+        .exits_hlt = vm->exits.hlt,
+        .exits_other = vm->exits.other,
+        .setup_ms = between(vm->t_start, vm->t_setup),
+        .probe_ms = between(vm->t_start, vm->t_probed),
+        .first_entry_ms = between(vm->t_start, vm->t_entry),
+        .total_ms = between(vm->t_start, vm->t_end),
+        .console_dropped = vm->console.dropped,
+    };
+}

@@ -1,0 +1,82 @@
+/* A VM across its boots: what husk.h hands out as an opaque handle. */
+#ifndef HUSK_VMM_VM_H
+#define HUSK_VMM_VM_H
+
+#include <ev.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+
+#include "husk.h"
+#include "vmm/console.h"
+#include "vmm/device.h"
+#include "vmm/machine.h"
+#include "vmm/mem.h"
+
+#define VM_MAX_DEVICES 32
+#define VM_MAX_PINS    32
+
+enum vm_state {
+    VM_NEW,
+    VM_PROBING, /* the devices are being asked */
+    VM_PROBED,  /* husk_vm_probe() is done, no machine yet */
+    VM_RUNNING,
+    VM_DRAINING, /* no vCPU runs; output is being written */
+    VM_ENDED,
+};
+
+/* Why a run ends. The first reason counts. */
+struct vm_end {
+    bool set;
+    enum husk_outcome outcome;
+    long value; /* of the exit port, or -1 */
+    char text[256];
+};
+
+struct husk_vm {
+    struct ev_loop *loop;
+    struct husk_config config;
+    char *kernel, *append; /* what config points to */
+    enum vm_state state;
+    bool boot; /* a machine is wanted, not only answers */
+
+    struct mem mem;
+    struct windows windows;
+    struct machine machine;
+    bool has_machine;
+    struct console console;
+
+    struct device *devices[VM_MAX_DEVICES];
+    unsigned n_devices, n_ready, n_lost;
+    int pin_fd[VM_MAX_PINS]; /* call eventfds, -1: not used */
+    int ack_fd;
+
+    int stop_fd; /* readable when the run ends, for whatever reason */
+    atomic_bool stop;
+    pthread_mutex_t lock;
+    struct vm_end end; /* lock */
+    bool room;         /* lock: input is taken again */
+
+    ev_io on_stop, on_output;
+    ev_async wake;
+    ev_timer timeout, drain;
+    size_t drain_left;
+
+    uint64_t t_start, t_setup, t_probed, t_entry, t_end; /* ns, 0: not yet */
+    struct vcpu_exits exits;
+};
+
+/* End the run, unless something ended it before. Any thread. */
+void vm_end(struct husk_vm *vm, enum husk_outcome outcome, long value,
+            const char *text);
+
+/* Load kernel, tree and parameters into guest memory. fresh: for the first
+ * time. */
+int vm_load(struct husk_vm *vm, bool fresh, struct boot_entry *entry,
+            struct husk_err *err);
+
+/* The tree that describes this VM's board; the caller frees *blob. */
+int vm_tree(const struct husk_vm *vm, void **blob, size_t *size,
+            struct husk_err *err);
+
+#endif
