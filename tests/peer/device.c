@@ -263,6 +263,7 @@ static bool stops_here(struct peer *p, const struct message *m)
     struct connection *c = &p->c;
 
     if (fault_find(p, FAULT_DIE, m)) {
+        c->closing = true;
         output_flush(p);
         peer_note(p, "dies at %s", wire_name(m->header.request));
         peer_stats(p);

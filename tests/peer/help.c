@@ -83,9 +83,9 @@ static const char faults[] =
 "Output\n"
 "  --log=FILE             a line for each message: milliseconds, connection,\n"
 "                         batch (what was read until the socket was empty)\n"
-"  --stats                counts at the end. waits: how often the socket was\n"
-"                         empty after answers had gone; exact with --latency,\n"
-"                         which gives a front-end time to say all it has\n"
+"  --stats                counts at the end. waits: how often answers went to\n"
+"                         a front-end that had no more to say; exact with\n"
+"                         --latency, which gives it the time to say all\n"
 "\n"
 "Exit status: 0 the front-end hung up or SIGTERM came, 1 the host failed,\n"
 "2 usage, 3 violation (one line on stderr, peer: violation: ...), 4 --die-at\n";

@@ -203,24 +203,28 @@ static ssize_t send_some(struct connection *c, struct chunk *chunk,
     }
 }
 
-static void count_wait(struct peer *p)
+/*
+ * Answers begin to leave. A front-end that has more to say at this moment does
+ * not wait for them yet: false, it is heard first. Asked before, not after:
+ * a fast one would have sent its next request by then.
+ */
+static bool begin_flush(struct peer *p)
 {
     struct connection *c = &p->c;
     char byte;
-
-    if (!c->flushed_any)
-        return;
-    c->flushed_any = false;
     ssize_t n = recv(c->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT);
 
-    /* a front-end that is gone by now had waited for this, too */
-    if (n > 0 || (n < 0 && errno != EAGAIN))
-        return;
+    if (n > 0 && !c->hung && !c->closing)
+        return false;
+    c->flushing = true;
+    if (n >= 0 || errno != EAGAIN)
+        return true;
     p->stats.waits++;
     if (!c->count[WIRE_SET_FEATURES] && !c->count[WIRE_SET_STATUS] &&
         !c->count[WIRE_SET_MEM_TABLE] && !c->count[WIRE_ADD_MEM_REG])
         p->stats.handshake_waits++;
-    peer_log(p, "c%u b%u wait %u", c->number, c->batch - 1, p->stats.waits);
+    peer_log(p, "c%u wait %u", c->number, p->stats.waits);
+    return true;
 }
 
 int output_flush(struct peer *p)
@@ -229,11 +233,13 @@ int output_flush(struct peer *p)
     const struct options *o = &p->options;
     uint64_t now = peer_now();
 
+    if (!c->out || (c->flush_at && now < c->flush_at))
+        return 0;
+    if (!c->flushing && !begin_flush(p))
+        return 0;
     while (c->out) {
         struct chunk *chunk = c->out;
 
-        if (c->flush_at && now < c->flush_at)
-            return 0;
         if (o->drips && now < c->drip_at)
             return 0;
         if (chunk->sent < chunk->size) {
@@ -244,7 +250,6 @@ int output_flush(struct peer *p)
             if (!n)
                 return 0;
             chunk->sent += (size_t)n;
-            c->flushed_any = true;
             c->drip_at = now + o->drip;
         }
         if (chunk->sent < chunk->size)
@@ -258,7 +263,7 @@ int output_flush(struct peer *p)
         pop(c);
     }
     c->flush_at = 0;
-    count_wait(p);
+    c->flushing = false;
     return 0;
 }
 

@@ -211,8 +211,8 @@ struct connection {
     struct chunk *out, **out_end;
     uint64_t flush_at; /* when the queued replies go; 0 is at once */
     uint64_t drip_at;
-    bool flushed_any; /* since the socket was last looked at */
-    bool closing;     /* the last chunk told to hang up */
+    bool flushing; /* the first of the queued replies has begun to leave */
+    bool closing;  /* the back-end hangs up on its own account */
 };
 
 struct stats {
