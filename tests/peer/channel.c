@@ -1,6 +1,6 @@
 /*
  * The back-end's own requests: CONFIG_CHANGE, in-band calls, and one that no
- * front-end knows. Sent only while a ring runs, since a suspended device keeps
+ * front-end knows. Sent only while the device runs, since a suspended one keeps
  * silent; one answer is awaited at a time, and judged.
  */
 #include "peer.h"
@@ -165,8 +165,11 @@ static void change_config(struct peer *p, uint64_t now)
     ch->next_change = now + o->config_change;
 }
 
-static bool device_runs(const struct connection *c)
+bool channel_open(const struct connection *c)
 {
+    /* a device that works without rings is not suspended either */
+    if (order_acked(c, PF_STATUS) && c->status & STATUS_DRIVER_OK)
+        return true;
     for (unsigned i = 0; i < WIRE_MAX_RINGS; i++)
         if (ring_runs(c, &c->ring[i]))
             return true;
@@ -190,7 +193,7 @@ int channel_tick(struct peer *p)
                               "answered within %u ms", ch->request,
                               o->answer_limit);
     }
-    if (!device_runs(c))
+    if (!channel_open(c))
         return 0;
     for (unsigned i = 0; i < WIRE_MAX_RINGS && !ch->waiting; i++)
         if (c->ring[i].call_owed)

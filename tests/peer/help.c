@@ -74,7 +74,7 @@ static const char faults[] =
 "                         seen before that, however late it was sent\n"
 "  --vring-err-after=N    after N buffers the ring's ERR is signalled and the\n"
 "                         ring is served no more\n"
-"  --config-change=MS     while rings run: all config bytes one up,\n"
+"  --config-change=MS     while the device runs: all config bytes one up,\n"
 "                         CONFIG_CHANGE sent and its answer awaited\n"
 "  --config-changes=N     so often (0: for ever)\n"
 "  --backend-request=N    send back-end request N; it has to be refused\n"

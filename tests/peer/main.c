@@ -234,21 +234,19 @@ static int timeout_of(const struct peer *p)
         sooner(&timeout, now, due);
     if (c->hung)
         return timeout;
-    for (unsigned i = 0; i < WIRE_MAX_RINGS; i++) {
-        if (!ring_runs(c, &c->ring[i]))
-            continue;
-        if (c->ring[i].pending)
+    for (unsigned i = 0; i < WIRE_MAX_RINGS; i++)
+        if (c->ring[i].pending && ring_runs(c, &c->ring[i]))
             return 0;
-        /* what runs may have limits and timers: look again in a while */
-        sooner(&timeout, now, now + 50);
-        if (p->options.spurious)
-            sooner(&timeout, now, p->next_spurious);
-        if (c->channel.next_change && !c->channel.waiting &&
-            c->channel.next_change > now)
-            sooner(&timeout, now, c->channel.next_change);
-    }
     if (c->channel.waiting)
         sooner(&timeout, now, now + 50);
+    if (!channel_open(c))
+        return timeout;
+    /* what runs may have limits and timers: look again in a while */
+    sooner(&timeout, now, now + 50);
+    if (p->options.spurious)
+        sooner(&timeout, now, p->next_spurious);
+    if (c->channel.next_change > now && !c->channel.waiting)
+        sooner(&timeout, now, c->channel.next_change);
     return timeout;
 }
 

@@ -313,6 +313,8 @@ bool ring_segment(struct peer *p, unsigned *n, uint64_t guest, uint32_t size,
 int channel_set(struct peer *p, int fd);
 int channel_read(struct peer *p);
 int channel_tick(struct peer *p);
+/* Whether the device runs, and may speak. */
+bool channel_open(const struct connection *c);
 void channel_call(struct peer *p, unsigned index);
 
 /* output.c */
