@@ -89,8 +89,7 @@ bool tree_next(struct tree_walk *walk, struct virtio *dev);
 /* The first device of a type, or of any (id 0) with config space or without. */
 bool tree_find(struct virtio *dev, uint32_t id, bool with_config);
 
-/* virtio.c: registers. What can go wrong returns a text, or NULL if it did not.
- */
+/* virtio.c: registers. What can go wrong returns a text, NULL if it did not. */
 uint32_t virtio_read(const struct virtio *dev, unsigned reg);
 void virtio_write(const struct virtio *dev, unsigned reg, uint32_t value);
 /* Look at what the device is; nothing is changed but selectors. */
