@@ -22,6 +22,11 @@ else
 STATIC = -static
 endif
 
+# Debian's packages: what a build needs, and what the tests add.
+DEPS = gcc libc6-dev libfdt-dev libev-dev libjansson-dev liburing-dev
+CHECK_DEPS = libcriterion-dev device-tree-compiler acpica-tools strace \
+  qemu-utils qemu-system-common
+
 LIB = $(addprefix vmm/,fail.c mem.c sys.c window.c bus.c vcpu.c machine.c \
   arch_$(ARCH).c console.c words.c spec.c child.c device.c load.c vm.c) \
   $(addprefix devices/,wire.c frontend.c vring.c config.c channel.c probe.c \
@@ -35,7 +40,7 @@ RUNTIME = $(addprefix devices/backends/,runtime.c session.c message.c \
   uplink.c queue.c ring.c split.c packed.c memory.c)
 BACKENDS = rng loop block
 
-UNIT = elf fdt params bzimage initrd acpi mptable image ring runtime backend_loop
+UNIT = elf fdt params bzimage initrd acpi mptable image ring runtime backend_loop backend_block
 UNIT_HELP = tests/unit/driver.c tests/unit/vu_client.c
 
 GUESTS = hello devices pvh config block fs hostile reboot
@@ -115,8 +120,26 @@ $(O)/guests/hostile.elf: $(O)/guests/obj/hostile_access.o
 
 -include $(shell find $(O) -name '*.d' 2>/dev/null)
 
+# Boot a guest that drives a probed device, on a machine that has nothing yet.
+run:
+	@$(MAKE) --no-print-directory deps
+	@$(MAKE) --no-print-directory all
+	$(O)/husk run $(O)/guests/devices.elf -d exec=$(O)/backends/husk-rng
+
+deps:
+	@missing=; for package in $(DEPS); do \
+	  dpkg-query -W -f='$${Status}' $$package 2>/dev/null | \
+	    grep -q 'ok installed' || missing="$$missing $$package"; done; \
+	[ -z "$$missing" ] && exit; \
+	sudo=; [ "$$(id -u)" = 0 ] || sudo=sudo; $$sudo apt-get update && \
+	$$sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y \
+	  --no-install-recommends $$missing
+
+lint: $(O)/libhusk.a
+	tests/lint $<
+
 clean:
 	rm -rf $(O)
 
-.PHONY: all backends guests clean FORCE
+.PHONY: all backends guests run deps lint clean FORCE
 .SECONDARY:
