@@ -22,16 +22,6 @@ static int set_id(struct device *dev, const char *value)
     return 0;
 }
 
-static int set_queues(struct device *dev, const char *value)
-{
-    uint64_t queues;
-
-    if (parse_number("queues", value, 1, DEVICE_MAX_QUEUES, &queues) < 0)
-        return -1;
-    dev->shape.max_vqs = (uint32_t)queues;
-    return 0;
-}
-
 static int set_config_size(struct device *dev, const char *value)
 {
     uint64_t size;
@@ -121,7 +111,7 @@ static void loop_handle(struct queue *queue)
 
 static const struct backend_option options[] = {
     { "id", "N", "VIRTIO device type; 63", set_id },
-    { "queues", "N", "number of queues, 1 to 256; 1", set_queues },
+    { "queues", "N", "number of queues, 1 to 256; 1", device_set_queues },
     { "config-size", "N", "bytes of config space, 0, 1, 2, ...; none",
       set_config_size },
     { "config", "HEX", "those bytes instead", set_config },

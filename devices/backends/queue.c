@@ -243,14 +243,14 @@ void queue_hold(struct queue *q)
 
 void queue_wake(struct queue *q)
 {
-    if (!q->active)
+    if (!q->active || !q->held)
         return;
     q->held = false;
-    ev_feed_event(loop_of(q), &q->again, EV_CUSTOM);
+    again_soon(q, 0.);
 }
 
 void queue_break(struct queue *q, const char *why)
 {
     ring_break(&q->ring, "%s", why);
-    ev_feed_event(loop_of(q), &q->again, EV_CUSTOM);
+    again_soon(q, 0.);
 }

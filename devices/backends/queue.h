@@ -39,7 +39,7 @@ int queue_start(struct queue *queue);
 /* Stop it; chains that the device has are still given back afterwards. */
 void queue_stop(struct queue *queue);
 
-/* Begin or end the device's use of the queue, as the connection's state says. */
+/* Begin or end the device's use of it, as the connection's state says. */
 void queue_update(struct queue *queue);
 
 /* Translate the ring's addresses anew. */

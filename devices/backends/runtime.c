@@ -24,6 +24,7 @@
 
 #define VERSION     "0.1.0"
 #define MAX_OPTIONS 24
+#define PATIENCE    2. /* seconds */
 
 struct runtime {
     struct device dev;
@@ -31,7 +32,9 @@ struct runtime {
     const char *path; /* bound by us, NULL: nothing to remove */
     struct stat bound;
     bool failed;
+    bool ending; /* as soon as the connection is over */
     ev_io listening;
+    ev_timer patience;
     ev_signal term, interrupt, hangup;
 };
 
@@ -72,6 +75,16 @@ int parse_number(const char *option, const char *text, uint64_t min,
         *value > max)
         return complain("--%s=%s: not a number from %" PRIu64 " to %" PRIu64,
                         option, text, min, max);
+    return 0;
+}
+
+int device_set_queues(struct device *dev, const char *value)
+{
+    uint64_t queues;
+
+    if (parse_number("queues", value, 1, DEVICE_MAX_QUEUES, &queues) < 0)
+        return -1;
+    dev->shape.max_vqs = (uint32_t)queues;
     return 0;
 }
 
@@ -129,7 +142,9 @@ static void on_ended(struct session *session)
     bool failed = session->failed;
 
     session_free(session);
-    if (rt->listen_fd >= 0) {
+    if (rt->ending) {
+        ev_break(dev->loop, EVBREAK_ALL);
+    } else if (rt->listen_fd >= 0) {
         ev_io_start(dev->loop, &rt->listening);
     } else {
         rt->failed = failed;
@@ -145,10 +160,26 @@ static void serve(struct runtime *rt, int fd)
     ev_break(rt->dev.loop, EVBREAK_ALL);
 }
 
-static void on_end_signal(struct ev_loop *loop, ev_signal *w, int events)
+static void on_patience(struct ev_loop *loop, ev_timer *w, int events)
 {
     (void)w, (void)events;
     ev_break(loop, EVBREAK_ALL);
+}
+
+/* Let work in flight finish, but not for long, nor past a second signal. */
+static void on_end_signal(struct ev_loop *loop, ev_signal *w, int events)
+{
+    struct runtime *rt = w->data;
+
+    (void)events;
+    if (!rt->dev.session || rt->ending) {
+        ev_break(loop, EVBREAK_ALL);
+        return;
+    }
+    rt->ending = true;
+    session_close(rt->dev.session);
+    ev_timer_init(&rt->patience, on_patience, PATIENCE, 0.);
+    ev_timer_start(loop, &rt->patience);
 }
 
 static void on_hangup(struct ev_loop *loop, ev_signal *w, int events)
@@ -235,7 +266,7 @@ static int run(struct runtime *rt, const char *path, int fd)
     ev_signal_init(&rt->term, on_end_signal, SIGTERM);
     ev_signal_init(&rt->interrupt, on_end_signal, SIGINT);
     ev_signal_init(&rt->hangup, on_hangup, SIGHUP);
-    rt->hangup.data = rt;
+    rt->term.data = rt->interrupt.data = rt->hangup.data = rt;
     ev_signal_start(dev->loop, &rt->term);
     ev_signal_start(dev->loop, &rt->interrupt);
     if (dev->backend->hangup)

@@ -69,7 +69,7 @@ struct backend {
     /* The guest writes config space; in range. 0 or -errno. */
     int (*write_config)(struct device *dev, uint32_t offset, const void *data,
                         uint32_t size);
-    /* The guest reset the device; its queues were stopped before. */
+    /* The guest's reset, or the front-end is gone. No queue is started. */
     void (*reset)(struct device *dev);
     void (*hangup)(struct device *dev); /* SIGHUP; if NULL it ends the program */
 };
@@ -94,8 +94,16 @@ int complain(const char *format, ...) __attribute__((format(printf, 1, 2)));
 int parse_number(const char *option, const char *text, uint64_t min,
                  uint64_t max, uint64_t *value);
 
+/* For an option that sets max_vqs, 1 to DEVICE_MAX_QUEUES. */
+int device_set_queues(struct device *dev, const char *value);
+
 /* Features that the driver accepted; 0 while there is none. */
 uint64_t device_features(const struct device *dev);
+
+/* A little-endian number in config space. */
+void device_put16(struct device *dev, unsigned at, uint16_t value);
+void device_put32(struct device *dev, unsigned at, uint32_t value);
+void device_put64(struct device *dev, unsigned at, uint64_t value);
 
 /* config was changed: tell the front-end. */
 void device_config_changed(struct device *dev);

@@ -6,6 +6,7 @@
  */
 #include "devices/backends/session.h"
 
+#include <endian.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdarg.h>
@@ -173,7 +174,7 @@ static int keep_fds(struct session *s, struct msghdr *msg)
     return 0;
 }
 
-/* Read towards size bytes of message: 1 they are there, 0 not yet, -1 the end. */
+/* Read on to size bytes of message: 1 they are there, 0 not yet, -1 the end. */
 static int receive(struct session *s, size_t size)
 {
     while (s->in_done < size) {
@@ -319,6 +320,8 @@ void session_free(struct session *s)
     ev_prepare_stop(loop, &s->prepare);
     for (unsigned i = 0; i < s->dev->shape.max_vqs; i++)
         queue_reset(&s->queue[i]);
+    if (s->dev->backend->reset)
+        s->dev->backend->reset(s->dev);
     uplink_close(&s->uplink);
     memory_clear(&s->memory);
     forget_message(s);
@@ -335,6 +338,24 @@ void session_free(struct session *s)
 uint64_t device_features(const struct device *dev)
 {
     return dev->session ? dev->session->features : 0;
+}
+
+void device_put16(struct device *dev, unsigned at, uint16_t value)
+{
+    value = htole16(value);
+    memcpy(dev->config + at, &value, sizeof value);
+}
+
+void device_put32(struct device *dev, unsigned at, uint32_t value)
+{
+    value = htole32(value);
+    memcpy(dev->config + at, &value, sizeof value);
+}
+
+void device_put64(struct device *dev, unsigned at, uint64_t value)
+{
+    value = htole64(value);
+    memcpy(dev->config + at, &value, sizeof value);
 }
 
 void device_config_changed(struct device *dev)

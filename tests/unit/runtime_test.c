@@ -567,7 +567,7 @@ Test(runtime, socket_path, .timeout = 60)
     cr_assert_not_null(mkdtemp(dir));
     snprintf(path, sizeof path, "%s/sock", dir);
     snprintf(arg, sizeof arg, "--socket-path=%s", path);
-    for (int signal = SIGTERM; signal; signal = signal == SIGTERM ? SIGINT : 0) {
+    for (unsigned turn = 0; turn < 2; turn++) {
         int err = memfd_create("stderr", MFD_CLOEXEC);
         pid_t pid = vu_exec("husk-rng", args, -1, err);
 
@@ -595,7 +595,7 @@ Test(runtime, socket_path, .timeout = 60)
         cr_assert_eq(wait_for(vu_exec("husk-rng", args, -1, other)), 1);
         vu_says(&(struct vu_client){ .stderr_fd = other },
                 "another program listens there");
-        kill(pid, signal);
+        kill(pid, turn ? SIGINT : SIGTERM);
         cr_assert_eq(wait_for(pid), 0);
         cr_assert_neq(stat(path, &st), 0);
     }

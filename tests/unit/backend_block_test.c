@@ -1,0 +1,535 @@
+/*
+ * husk-block against a model: random requests over every kind of ring, several
+ * in flight, and the file compared; each request that must be refused; the
+ * configuration, its change, and what is on the file after.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <criterion/criterion.h>
+
+#include "tests/unit/vu_client.h"
+
+#define SECTOR  512u
+#define SECTORS 4096u
+#define DATA    VU_DATA
+
+#define F_RO         (UINT64_C(1) << 5)
+#define F_FLUSH      (UINT64_C(1) << 9)
+#define F_CONFIG_WCE (UINT64_C(1) << 11)
+#define F_MQ         (UINT64_C(1) << 12)
+
+enum { IN, OUT, FLUSH = 4, GET_ID = 8, DISCARD = 11, WRITE_ZEROES = 13 };
+enum { OK, IOERR, UNSUPP, NOTHING = 0xee };
+
+static const uint64_t kinds[] = {
+    0,
+    VIRTIO_F_INDIRECT_DESC | VIRTIO_F_EVENT_IDX,
+    VIRTIO_F_RING_PACKED,
+    VIRTIO_F_RING_PACKED | VIRTIO_F_INDIRECT_DESC | VIRTIO_F_EVENT_IDX,
+};
+
+#define N_KINDS (sizeof kinds / sizeof kinds[0])
+
+struct disk {
+    char path[64], arg[96];
+    int fd;
+};
+
+static void disk_init(struct disk *d)
+{
+    strcpy(d->path, "/tmp/husk-disk-XXXXXX");
+    d->fd = mkstemp(d->path);
+    cr_assert_geq(d->fd, 0);
+    cr_assert_eq(ftruncate(d->fd, SECTORS * SECTOR), 0);
+    snprintf(d->arg, sizeof d->arg, "--file=%s", d->path);
+}
+
+static void disk_fini(struct disk *d)
+{
+    close(d->fd);
+    unlink(d->path);
+}
+
+/* A request's own place in guest memory: header, status, data. */
+struct place {
+    uint64_t header, status, data;
+};
+
+static struct place place_of(unsigned slot)
+{
+    uint64_t at = DATA + slot * 0x40000;
+
+    return (struct place){ at, at + 0x800, at + 0x1000 };
+}
+
+/* Make a request available on queue q; its data in pieces of that length. */
+static int add(struct vu_client *c, unsigned q, unsigned slot, uint32_t type,
+               uint64_t sector, uint32_t len, uint32_t piece)
+{
+    struct place p = place_of(slot);
+    struct buffer b[64];
+    struct {
+        uint32_t type, reserved;
+        uint64_t sector;
+    } header = { type, 0, sector };
+    bool writable = type == IN || type == GET_ID;
+    unsigned n = 0;
+
+    memcpy(vu_at(c, p.header), &header, sizeof header);
+    *(uint8_t *)vu_at(c, p.status) = NOTHING;
+    b[n++] = (struct buffer){ p.header, sizeof header, false };
+    for (uint32_t at = 0; at < len; at += piece) {
+        uint32_t size = len - at < piece ? len - at : piece;
+
+        b[n++] = (struct buffer){ p.data + at, size, writable };
+        cr_assert_lt(n, 63);
+    }
+    b[n++] = (struct buffer){ p.status, 1, true };
+    return driver_add(&c->queue[q].driver, b, n);
+}
+
+static unsigned status_of(const struct vu_client *c, unsigned slot)
+{
+    return *(uint8_t *)vu_at(c, place_of(slot).status);
+}
+
+/* One request, alone: its status. */
+static unsigned request(struct vu_client *c, uint32_t type, uint64_t sector,
+                        uint32_t len, uint32_t *written)
+{
+    uint32_t ignored;
+    int id = add(c, 0, 0, type, sector, len, 4096);
+
+    cr_assert_geq(id, 0);
+    vu_kick(c, 0);
+    cr_assert_eq(vu_wait(c, 0, written ? written : &ignored), id);
+    return status_of(c, 0);
+}
+
+/* What one of several requests in flight has to come out as. */
+struct expected {
+    bool used;
+    uint32_t type, len;
+    uint64_t sector;
+};
+
+static void check_read(const struct vu_client *c, unsigned slot,
+                       const struct expected *e, const uint8_t *model)
+{
+    cr_assert_eq(memcmp(vu_at(c, place_of(slot).data),
+                        model + e->sector * SECTOR, e->len),
+                 0, "sector %u, %u bytes", (unsigned)e->sector, e->len);
+}
+
+/*
+ * Random reads and writes, eight in flight, each on its own eighth of the disk
+ * so that their order does not matter.
+ */
+static void random_of(uint64_t features)
+{
+    struct disk d;
+    struct vu_client c;
+    uint8_t *model = calloc(SECTORS, SECTOR);
+    int slot_of[128];
+
+    disk_init(&d);
+
+    const char *args[] = { d.arg, "--queues=2", NULL };
+
+    vu_spawn(&c, "husk-block", args);
+    vu_start(&c, features | F_FLUSH | F_MQ, 2, 128);
+    cr_assert_eq(c.specs.max_vqs, 2);
+    srandom(7);
+    for (unsigned turn = 0; turn < 300; turn++) {
+        struct expected e[8] = { 0 };
+        unsigned q = turn % 2;
+
+        for (unsigned slot = 0; slot < 8; slot++) {
+            uint32_t sectors = 1 + (unsigned)random() % 200;
+            uint32_t piece = 16u << random() % 12;
+
+            e[slot] = (struct expected){
+                .used = true,
+                .type = random() % 3 ? random() % 2 : FLUSH,
+                .sector = slot * (SECTORS / 8) +
+                          (unsigned)random() % (SECTORS / 8 - sectors),
+            };
+            e[slot].len = e[slot].type == FLUSH ? 0 : sectors * SECTOR;
+            if (e[slot].len / piece > 50)
+                piece = 4096;
+
+            uint8_t *data = vu_at(&c, place_of(slot).data);
+
+            for (uint32_t i = 0; i < e[slot].len; i++)
+                data[i] = (uint8_t)random();
+
+            int id = add(&c, q, slot, e[slot].type, e[slot].sector,
+                         e[slot].len, piece);
+
+            if (id < 0) { /* no room: fewer this time */
+                e[slot].used = false;
+                continue;
+            }
+            slot_of[id] = (int)slot;
+            if (e[slot].type == OUT)
+                memcpy(model + e[slot].sector * SECTOR, data, e[slot].len);
+        }
+        vu_kick(&c, q);
+        for (unsigned slot = 0, n = 8; slot < n; slot++) {
+            if (!e[slot].used)
+                continue;
+
+            uint32_t len;
+            unsigned done = (unsigned)slot_of[vu_wait(&c, q, &len)];
+
+            cr_assert_eq(status_of(&c, done), OK);
+            cr_assert_eq(len, e[done].type == IN ? e[done].len + 1 : 1);
+            if (e[done].type == IN)
+                check_read(&c, done, &e[done], model);
+        }
+    }
+
+    uint8_t *file = mmap(NULL, SECTORS * SECTOR, PROT_READ, MAP_SHARED, d.fd,
+                         0);
+
+    cr_assert_neq(file, MAP_FAILED);
+    cr_assert_eq(memcmp(file, model, SECTORS * SECTOR), 0);
+    munmap(file, SECTORS * SECTOR);
+    free(model);
+    vu_end(&c, 0);
+    disk_fini(&d);
+}
+
+Test(backend_block, random, .timeout = 120)
+{
+    for (unsigned i = 0; i < N_KINDS; i++)
+        random_of(kinds[i]);
+}
+
+/* More requests at once than are served at once. */
+Test(backend_block, deep, .timeout = 60)
+{
+    struct disk d;
+    struct vu_client c;
+
+    disk_init(&d);
+
+    const char *args[] = { d.arg, "--queues=4", NULL };
+
+    vu_spawn(&c, "husk-block", args);
+    vu_start(&c, VIRTIO_F_INDIRECT_DESC, 4, 128);
+    for (unsigned turn = 0; turn < 20; turn++) {
+        for (unsigned q = 0; q < 4; q++) {
+            for (unsigned i = 0; i < 128; i++)
+                cr_assert_geq(add(&c, q, q, i % 4 ? IN : FLUSH, i,
+                                  i % 4 ? 4096 : 0, 4096),
+                              0);
+        }
+        for (unsigned q = 0; q < 4; q++)
+            vu_kick(&c, q);
+        for (unsigned q = 0; q < 4; q++) {
+            for (unsigned i = 0; i < 128; i++) {
+                uint32_t len;
+
+                vu_wait(&c, q, &len);
+                cr_assert(len == 1 || len == 4097);
+            }
+        }
+    }
+    /* stopped with work in flight: all of it is done when the answer comes */
+    for (unsigned i = 0; i < 128; i++)
+        cr_assert_geq(add(&c, 0, 0, IN, i, 4096, 4096), 0);
+    vu_kick(&c, 0);
+
+    uint32_t base = vu_queue_stop(&c, 0), len;
+    unsigned done = 0;
+
+    while (driver_get(&c.queue[0].driver, &len) >= 0)
+        done++;
+    cr_assert_eq((uint16_t)(base - 20 * 128), done);
+    vu_queue_resume(&c, 0, base);
+    for (; done < 128; done++)
+        vu_wait(&c, 0, &len);
+    vu_end(&c, 0);
+    disk_fini(&d);
+}
+
+static void put_segment(struct vu_client *c, unsigned i, uint64_t sector,
+                        uint32_t sectors, uint32_t flags)
+{
+    uint8_t *at = (uint8_t *)vu_at(c, place_of(0).data) + i * 16;
+
+    memcpy(at, &sector, 8);
+    memcpy(at + 8, &sectors, 4);
+    memcpy(at + 12, &flags, 4);
+}
+
+static unsigned segment(struct vu_client *c, uint32_t type, uint64_t sector,
+                        uint32_t sectors, uint32_t flags)
+{
+    put_segment(c, 0, sector, sectors, flags);
+    return request(c, type, 0, 16, NULL);
+}
+
+static void expect_bytes(const struct disk *d, uint64_t sector,
+                         uint32_t sectors, uint8_t value)
+{
+    for (uint32_t i = 0; i < sectors; i++) {
+        uint8_t bytes[SECTOR];
+
+        cr_assert_eq(pread(d->fd, bytes, SECTOR,
+                           (off_t)(sector + i) * SECTOR),
+                     (ssize_t)SECTOR);
+        for (unsigned j = 0; j < SECTOR; j++)
+            cr_assert_eq(bytes[j], value, "sector %u",
+                         (unsigned)(sector + i));
+    }
+}
+
+static void fill_disk(const struct disk *d, uint8_t value)
+{
+    uint8_t bytes[SECTOR];
+
+    memset(bytes, value, sizeof bytes);
+    for (unsigned i = 0; i < SECTORS; i++)
+        cr_assert_eq(pwrite(d->fd, bytes, SECTOR, (off_t)i * SECTOR),
+                     (ssize_t)SECTOR);
+}
+
+Test(backend_block, discard_and_zeroes, .timeout = 60)
+{
+    struct disk d;
+    struct vu_client c;
+
+    disk_init(&d);
+    fill_disk(&d, 0x11);
+
+    const char *args[] = { d.arg, NULL };
+
+    vu_spawn(&c, "husk-block", args);
+    vu_start(&c, 0, 1, 128);
+    cr_assert_eq(segment(&c, WRITE_ZEROES, 8, 16, 0), OK);
+    expect_bytes(&d, 7, 1, 0x11);
+    expect_bytes(&d, 8, 16, 0);
+    expect_bytes(&d, 24, 1, 0x11);
+    cr_assert_eq(segment(&c, WRITE_ZEROES, 33, 3, 1), OK);
+    expect_bytes(&d, 32, 1, 0x11);
+    expect_bytes(&d, 33, 3, 0);
+    expect_bytes(&d, 36, 1, 0x11);
+    cr_assert_eq(segment(&c, DISCARD, 1024, 1024, 0), OK);
+    expect_bytes(&d, 1023, 1, 0x11);
+    expect_bytes(&d, 2048, 1, 0x11);
+
+    struct stat st;
+
+    cr_assert_eq(fstat(d.fd, &st), 0);
+    cr_assert_eq(st.st_size, SECTORS * SECTOR);
+    /* several in one request, an empty one among them */
+    put_segment(&c, 0, 100, 2, 0);
+    put_segment(&c, 1, 200, 0, 0);
+    put_segment(&c, 2, 300, 200, 1);
+    cr_assert_eq(request(&c, WRITE_ZEROES, 0, 48, NULL), OK);
+    expect_bytes(&d, 99, 1, 0x11);
+    expect_bytes(&d, 100, 2, 0);
+    expect_bytes(&d, 102, 198, 0x11);
+    expect_bytes(&d, 300, 200, 0);
+    expect_bytes(&d, 500, 1, 0x11);
+    cr_assert_eq(segment(&c, WRITE_ZEROES, 0, 0, 0), OK);
+
+    /* refused, and nothing is done, also by the good segments beside it */
+    fill_disk(&d, 0x22);
+    cr_assert_eq(segment(&c, WRITE_ZEROES, SECTORS, 1, 0), IOERR);
+    cr_assert_eq(segment(&c, WRITE_ZEROES, SECTORS - 1, 2, 0), IOERR);
+    cr_assert_eq(segment(&c, WRITE_ZEROES, UINT64_MAX, 2, 0), IOERR);
+    cr_assert_eq(segment(&c, WRITE_ZEROES, 0, UINT32_MAX, 0), IOERR);
+    cr_assert_eq(segment(&c, WRITE_ZEROES, 0, 1, 2), UNSUPP);
+    cr_assert_eq(segment(&c, WRITE_ZEROES, 0, 1, 0x80000000u), UNSUPP);
+    cr_assert_eq(segment(&c, DISCARD, 0, 8, 1), UNSUPP);
+    cr_assert_eq(segment(&c, DISCARD, 0, 8, 2), UNSUPP);
+    cr_assert_eq(segment(&c, DISCARD, SECTORS, 8, 0), IOERR);
+    put_segment(&c, 0, 0, 8, 0);
+    put_segment(&c, 1, SECTORS, 8, 0);
+    cr_assert_eq(request(&c, WRITE_ZEROES, 0, 32, NULL), IOERR);
+    cr_assert_eq(request(&c, WRITE_ZEROES, 0, 0, NULL), IOERR);
+    cr_assert_eq(request(&c, WRITE_ZEROES, 0, 8, NULL), IOERR);
+    cr_assert_eq(request(&c, WRITE_ZEROES, 0, 17 * 16, NULL), IOERR);
+    expect_bytes(&d, 0, SECTORS, 0x22);
+    vu_end(&c, 0);
+    disk_fini(&d);
+}
+
+/* Every request that cannot be done, with its status. */
+Test(backend_block, refused, .timeout = 60)
+{
+    struct disk d;
+    struct vu_client c;
+    uint32_t written;
+
+    disk_init(&d);
+    fill_disk(&d, 0x33);
+
+    const char *args[] = { d.arg, "--serial=01234567890123456789", NULL };
+
+    vu_spawn(&c, "husk-block", args);
+    vu_start(&c, 0, 1, 128);
+    memset(vu_at(&c, place_of(0).data), 0x44, 8192);
+    cr_assert_eq(request(&c, OUT, SECTORS, SECTOR, NULL), IOERR);
+    cr_assert_eq(request(&c, OUT, SECTORS - 1, 2 * SECTOR, NULL), IOERR);
+    cr_assert_eq(request(&c, OUT, UINT64_MAX, SECTOR, NULL), IOERR);
+    cr_assert_eq(request(&c, OUT, UINT64_MAX / SECTOR, SECTOR, NULL), IOERR);
+    cr_assert_eq(request(&c, OUT, UINT64_MAX / SECTOR + 1, SECTOR, NULL),
+                 IOERR);
+    cr_assert_eq(request(&c, OUT, 0, SECTOR - 1, NULL), IOERR);
+    cr_assert_eq(request(&c, OUT, 0, SECTOR + 1, NULL), IOERR);
+    cr_assert_eq(request(&c, IN, SECTORS, SECTOR, &written), IOERR);
+    cr_assert_eq(written, 1);
+    cr_assert_eq(request(&c, IN, SECTORS - 1, 2 * SECTOR, NULL), IOERR);
+    cr_assert_eq(request(&c, IN, 0, 1, NULL), IOERR);
+    expect_bytes(&d, 0, SECTORS, 0x33);
+    cr_assert_eq(request(&c, IN, SECTORS - 1, SECTOR, &written), OK);
+    cr_assert_eq(written, SECTOR + 1);
+    cr_assert_eq(request(&c, IN, SECTORS, 0, NULL), OK);
+    cr_assert_eq(request(&c, OUT, 0, 0, NULL), OK);
+    cr_assert_eq(request(&c, FLUSH, 0, 0, NULL), OK);
+    for (uint32_t type = 2; type < 40; type++) {
+        if (type != FLUSH && type != GET_ID && type != DISCARD &&
+            type != WRITE_ZEROES)
+            cr_assert_eq(request(&c, type, 0, SECTOR, NULL), UNSUPP);
+    }
+    cr_assert_eq(request(&c, UINT32_MAX, 0, 0, NULL), UNSUPP);
+    cr_assert_eq(request(&c, GET_ID, 0, 20, &written), OK);
+    cr_assert_eq(written, 21);
+    cr_assert_arr_eq(vu_at(&c, place_of(0).data), "01234567890123456789", 20);
+    cr_assert_eq(request(&c, GET_ID, 0, 7, &written), OK);
+    cr_assert_eq(written, 8);
+
+    /* without header or status the queue stops; a reset heals it */
+    struct buffer none = { DATA, 8, false };
+    struct buffer no_status = { DATA, 16, false };
+
+    cr_assert_geq(driver_add(&c.queue[0].driver, &none, 1), 0);
+    vu_kick(&c, 0);
+    vu_says(&c, "queue 0 stopped: a request without header or status");
+    cr_assert(vu_readable(c.queue[0].err, 5000));
+    vu_queue_stop(&c, 0);
+    vu_queue_start(&c, 0, 128);
+    cr_assert_eq(request(&c, FLUSH, 0, 0, NULL), OK);
+    cr_assert_geq(driver_add(&c.queue[0].driver, &no_status, 1), 0);
+    vu_kick(&c, 0);
+    cr_assert(vu_readable(c.queue[0].err, 5000));
+    vu_end(&c, 0);
+    disk_fini(&d);
+}
+
+static uint64_t number(const uint8_t *config, unsigned at, unsigned size)
+{
+    uint64_t value = 0;
+
+    memcpy(&value, config + at, size);
+    return value;
+}
+
+Test(backend_block, config, .timeout = 60)
+{
+    struct disk d;
+    struct vu_client c;
+    uint8_t config[72], message[13] = { 32, 0, 0, 0, 1 };
+
+    disk_init(&d);
+
+    const char *args[] = { d.arg, "--queues=3", NULL };
+
+    vu_spawn(&c, "husk-block", args);
+    vu_start(&c, F_FLUSH | F_CONFIG_WCE | F_MQ, 3, 16);
+    cr_assert_eq(c.specs.id, 2);
+    cr_assert_eq(c.specs.config_size, 72);
+    cr_assert_eq(c.offers & 0xffffff,
+                 1 << 2 | 1 << 6 | 1 << 9 | 1 << 10 | 1 << 11 | 1 << 12 |
+                     1 << 13 | 1 << 14);
+    vu_config(&c, 0, config, 72);
+    cr_assert_eq(number(config, 0, 8), SECTORS);
+    cr_assert_eq(number(config, 12, 4), 126);
+    cr_assert_eq(number(config, 20, 4), SECTOR);
+    cr_assert_eq(config[32], 1);
+    cr_assert_eq(number(config, 34, 2), 3);
+    cr_assert_eq(number(config, 36, 4), number(config, 48, 4));
+    cr_assert_eq(number(config, 40, 4), 16);
+    cr_assert_eq(number(config, 52, 4), 16);
+    cr_assert_eq(config[56], 1);
+
+    /* write-through and back; nothing else can be written */
+    cr_assert_eq(vu_set(&c, VU_SET_CONFIG, message, 13, -1), 0);
+    vu_config(&c, 32, config, 1);
+    cr_assert_eq(config[0], 0);
+    cr_assert_eq(request(&c, OUT, 0, SECTOR, NULL), OK);
+    message[12] = 2;
+    cr_assert_neq(vu_set(&c, VU_SET_CONFIG, message, 13, -1), 0);
+    message[0] = 0;
+    cr_assert_neq(vu_set(&c, VU_SET_CONFIG, message, 13, -1), 0);
+    cr_assert_eq(vu_set_u64(&c, VU_SET_STATUS, 0), 0);
+    vu_config(&c, 32, config, 1);
+    cr_assert_eq(config[0], 1);
+
+    /* grown, and shrunk: told, and in effect */
+    vu_features(&c, 0);
+    vu_queue_start(&c, 0, 16);
+    vu_driver_ok(&c);
+    for (unsigned i = 0; i < 2; i++) {
+        uint64_t sectors = i ? SECTORS / 2 : SECTORS * 2;
+        struct vu_header h, answer = { VU_BACKEND_CONFIG_CHANGE_MSG,
+                                       VU_VERSION | VU_REPLY, 8 };
+        uint64_t zero = 0;
+
+        cr_assert_eq(ftruncate(d.fd, (off_t)sectors * SECTOR), 0);
+        kill(c.pid, SIGHUP);
+        cr_assert(vu_readable(c.uplink, 5000));
+        cr_assert_eq(read(c.uplink, &h, sizeof h), (ssize_t)sizeof h);
+        cr_assert_eq(h.request, VU_BACKEND_CONFIG_CHANGE_MSG);
+        vu_config(&c, 0, config, 8);
+        cr_assert_eq(number(config, 0, 8), sectors);
+        cr_assert_eq(request(&c, IN, sectors - 1, SECTOR, NULL), OK);
+        cr_assert_eq(request(&c, IN, sectors, SECTOR, NULL), IOERR);
+        cr_assert_eq(write(c.uplink, &answer, sizeof answer),
+                     (ssize_t)sizeof answer);
+        cr_assert_eq(write(c.uplink, &zero, 8), 8);
+    }
+    /* the file is cut and nobody says so: an error, not a hang */
+    cr_assert_eq(ftruncate(d.fd, SECTOR), 0);
+    cr_assert_eq(request(&c, IN, 8, SECTOR, NULL), IOERR);
+    vu_end(&c, 0);
+    disk_fini(&d);
+}
+
+Test(backend_block, read_only, .timeout = 60)
+{
+    struct disk d;
+    struct vu_client c;
+
+    disk_init(&d);
+    fill_disk(&d, 0x55);
+    chmod(d.path, 0400);
+
+    const char *args[] = { d.arg, "--read-only", NULL };
+
+    vu_spawn(&c, "husk-block", args);
+    vu_start(&c, 0, 1, 16);
+    cr_assert_eq(c.offers & 0xffffff, 1 << 2 | 1 << 5 | 1 << 6 | 1 << 9 |
+                                          1 << 10);
+    cr_assert_eq(request(&c, OUT, 0, SECTOR, NULL), IOERR);
+    cr_assert_eq(segment(&c, DISCARD, 0, 8, 0), IOERR);
+    cr_assert_eq(segment(&c, WRITE_ZEROES, 0, 8, 0), IOERR);
+    cr_assert_eq(request(&c, IN, 0, SECTOR, NULL), OK);
+    cr_assert_eq(request(&c, FLUSH, 0, 0, NULL), OK);
+    cr_assert_eq(*(uint8_t *)vu_at(&c, place_of(0).data), 0x55);
+    expect_bytes(&d, 0, SECTORS, 0x55);
+    vu_end(&c, 0);
+    disk_fini(&d);
+}
