@@ -161,6 +161,9 @@ int frontend_ring_stop(struct frontend *fe, struct vring *rings,
 int frontend_reset(struct frontend *fe, struct vring *rings, unsigned n,
                    uint64_t deadline);
 
+/* The same without waiting: nothing is due any more when it is done. */
+int frontend_send_reset(struct frontend *fe, struct vring *rings, unsigned n);
+
 /* Write size bytes of config space at offset, and read all of it back. */
 int frontend_config_write(struct frontend *fe, uint32_t offset,
                           const void *data, uint32_t size, uint64_t deadline);

@@ -567,13 +567,10 @@ void transport_read(struct transport *t, uint64_t offset, void *data,
 
 void transport_reboot(struct transport *t)
 {
-    uint64_t deadline = deadline_now() + (uint64_t)(t->is.deadline * 1e9);
-
-    if (!lock_until(t, deadline))
-        return;
-    reset(t, deadline);
+    if (!t->lost)
+        went_well(t, t->ops->send_reset(t->ctx, t->rings, t->is.vqs));
+    show_reset(t);
     t->ack_direct = false;
     for (unsigned i = 0; i < t->is.vqs; i++)
         t->rings[i].direct = false;
-    transport_unlock(t);
 }

@@ -34,6 +34,7 @@ struct transport_ops {
                      uint64_t deadline);
     int (*reset)(void *ctx, struct vring *rings, unsigned n,
                  uint64_t deadline);
+    int (*send_reset)(void *ctx, struct vring *rings, unsigned n); /* no wait */
     int (*config_write)(void *ctx, uint32_t offset, const void *data,
                         uint32_t size, uint64_t deadline);
     /* The lock is about to be released: the last chance to see to what the
@@ -115,8 +116,8 @@ void transport_needs_reset(struct transport *t, bool lost);
 
 /*
  * The machine is gone and another one comes: as after a reset, and kicks leave
- * KVM_RUN until the device starts again. No vCPU runs; takes the lock, waits
- * for the back-end as long as one access may.
+ * KVM_RUN until the device starts again. What the back-end has to answer is due
+ * when this returns. No vCPU runs. Under the lock.
  */
 void transport_reboot(struct transport *t);
 

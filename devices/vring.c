@@ -267,8 +267,7 @@ int frontend_ring_stop(struct frontend *fe, struct vring *rings,
     return rc < 0 ? rc : frontend_wait(fe, deadline);
 }
 
-int frontend_reset(struct frontend *fe, struct vring *rings, unsigned n,
-                   uint64_t deadline)
+int frontend_send_reset(struct frontend *fe, struct vring *rings, unsigned n)
 {
     int rc = fe->lost ? -ENOTCONN : 0;
 
@@ -282,5 +281,13 @@ int frontend_reset(struct frontend *fe, struct vring *rings, unsigned n,
         rc = set_status(fe, 0);
     if (rc == 0 && fe->acked & VU_PF_RESET_DEVICE)
         rc = frontend_setup(fe, VU_RESET_DEVICE, NULL, 0, NULL, 0, 0);
+    return rc;
+}
+
+int frontend_reset(struct frontend *fe, struct vring *rings, unsigned n,
+                   uint64_t deadline)
+{
+    int rc = frontend_send_reset(fe, rings, n);
+
     return rc < 0 ? rc : frontend_wait(fe, deadline);
 }

@@ -102,6 +102,7 @@ struct husk_config {
     const char *kernel; /* path of the image; needed by husk_vm_start() */
     const char *append; /* kernel command line; "" */
     double timeout;     /* seconds from start to HUSK_TIMEOUT; none */
+    bool reset_again;   /* a guest's reset boots it again, and ends nothing */
     bool no_window;     /* guests leave KVM_RUN for every register read */
 
     void *ctx;
@@ -241,6 +242,7 @@ struct husk_stats {
     /* milliseconds: husk_vm_start() until the machine stands; until all
      * devices are known; until the first instruction; until the end */
     double setup_ms, probe_ms, first_entry_ms, total_ms;
+    unsigned boots; /* of the kernel; more than one with reset_again */
     uint64_t console_dropped; /* bytes of output that nobody read */
 };
 

@@ -129,22 +129,43 @@ static void sleep_io_write(void *ctx, uint64_t offset, const void *data,
         power_sleep_write(ctx, (unsigned)offset + i, bytes[i]);
 }
 
-static void i8042_io_read(void *ctx, uint64_t offset, void *data, unsigned size)
+/* Its two ports are not neighbours: what lies between them is the PIT's. */
+static void i8042_data_read(void *ctx, uint64_t offset, void *data,
+                            unsigned size)
 {
-    memset(data, power_i8042_read(ctx, (unsigned)offset), size);
+    (void)offset;
+    memset(data, power_i8042_read(ctx, 0), size);
 }
 
-static void i8042_io_write(void *ctx, uint64_t offset, const void *data,
-                           unsigned size)
+static void i8042_data_write(void *ctx, uint64_t offset, const void *data,
+                             unsigned size)
 {
+    (void)offset;
     (void)size;
-    power_i8042_write(ctx, (unsigned)offset, *(const uint8_t *)data);
+    power_i8042_write(ctx, 0, *(const uint8_t *)data);
+}
+
+static void i8042_command_read(void *ctx, uint64_t offset, void *data,
+                               unsigned size)
+{
+    (void)offset;
+    memset(data, power_i8042_read(ctx, 4), size);
+}
+
+static void i8042_command_write(void *ctx, uint64_t offset, const void *data,
+                                unsigned size)
+{
+    (void)offset;
+    (void)size;
+    power_i8042_write(ctx, 4, *(const uint8_t *)data);
 }
 
 static const struct bus_ops uart_io = { uart_io_read, uart_io_write };
 static const struct bus_ops exit_io = { NULL, exit_io_write };
 static const struct bus_ops sleep_io = { sleep_io_read, sleep_io_write };
-static const struct bus_ops i8042_io = { i8042_io_read, i8042_io_write };
+static const struct bus_ops i8042_data = { i8042_data_read, i8042_data_write };
+static const struct bus_ops i8042_command = { i8042_command_read,
+                                              i8042_command_write };
 
 int arch_machine_wire(struct machine *machine, struct husk_err *err)
 {
@@ -157,9 +178,9 @@ int arch_machine_wire(struct machine *machine, struct husk_err *err)
                       &machine->power)) < 0 ||
         (rc = bus_add(pio, LAYOUT_POWER_PIO, LAYOUT_POWER_PORTS, &sleep_io,
                       &machine->power)) < 0 ||
-        (rc = bus_add(pio, LAYOUT_I8042_PIO, 1, &i8042_io, &machine->power)) <
-            0 ||
-        (rc = bus_add(pio, LAYOUT_I8042_PIO + 4, 1, &i8042_io,
+        (rc = bus_add(pio, LAYOUT_I8042_PIO, 1, &i8042_data,
+                      &machine->power)) < 0 ||
+        (rc = bus_add(pio, LAYOUT_I8042_PIO + 4, 1, &i8042_command,
                       &machine->power)) < 0)
         return fail(err, rc, "wiring the board: %s", strerror(-rc));
     return 0;

@@ -304,6 +304,7 @@ int child_start(struct child *child, const struct spec *spec,
     char **argv = NULL;
     int control[2] = { -1, -1 }, output[2] = { -1, -1 }, rc;
 
+    child->fate = CHILD_NOTHING;
     rc = make_link(child, spec, &plan.passed, &argv, err);
     if (rc < 0)
         goto out;
@@ -351,6 +352,10 @@ enum child_news child_news(struct child *child, int *value)
     } while (n < 0 && errno == EINTR);
     if (n == sizeof news) {
         *value = news.value;
+        if (child->fate == CHILD_NOTHING) {
+            child->fate = (enum child_news)news.kind;
+            child->fate_value = news.value;
+        }
         return (enum child_news)news.kind;
     }
     return n == 0 ? CHILD_GONE : CHILD_NOTHING;

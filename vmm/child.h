@@ -13,7 +13,16 @@
 #include "husk.h"
 #include "vmm/spec.h"
 
+enum child_news {
+    CHILD_NOTHING,
+    CHILD_NOT_STARTED, /* value: errno of exec */
+    CHILD_ENDED,       /* value: as of waitpid() */
+    CHILD_GONE,        /* it, and all that it started */
+};
+
 struct child {
+    enum child_news fate; /* the first news of its end, with its value */
+    int fate_value;
     pid_t keeper; /* 0: none */
     int control;  /* to the keeper; readable when it has news; -1: none */
     int output;   /* what the back-end writes to stdout and stderr; -1: none */
@@ -21,13 +30,6 @@ struct child {
     int listener;
     char folder[32]; /* private, holds path; empty: none */
     char path[48];   /* where to connect, if socket is -1 */
-};
-
-enum child_news {
-    CHILD_NOTHING,
-    CHILD_NOT_STARTED, /* value: errno of exec */
-    CHILD_ENDED,       /* value: as of waitpid() */
-    CHILD_GONE,        /* it, and all that it started */
 };
 
 void child_init(struct child *child);

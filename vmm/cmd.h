@@ -26,6 +26,7 @@ struct cmd_options {
     unsigned cpus;
     double timeout;
     bool verbose;
+    bool reset_again;
     bool no_window;
 };
 

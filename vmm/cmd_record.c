@@ -71,7 +71,7 @@ int cmd_write_record(const struct cmd_options *options,
     }
     record = json_pack(
         "{s:s, s:i, s:o, s:{s:I, s:I, s:I, s:I, s:I},"
-        " s:{s:f, s:f, s:f, s:f}, s:o, s:I}",
+        " s:{s:f, s:f, s:f, s:f}, s:o, s:I, s:I}",
         "outcome", outcome,
         "status", status,
         "devices", device_list(vm),
@@ -87,6 +87,7 @@ int cmd_write_record(const struct cmd_options *options,
             "first_entry", stats.first_entry_ms,
             "total", stats.total_ms,
         "command", command,
+        "boots", (json_int_t)stats.boots,
         "console_dropped", (json_int_t)stats.console_dropped);
     if (!record)
         return -ENOMEM;

@@ -129,6 +129,7 @@ static int start(struct run *run, struct husk_err *err)
         .kernel = options->kernel,
         .append = options->append,
         .timeout = options->timeout,
+        .reset_again = options->reset_again,
         .no_window = options->no_window,
         .ctx = run,
         .log = on_log,

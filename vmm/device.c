@@ -98,20 +98,22 @@ static void on_control(struct ev_loop *loop, ev_io *watcher, int revents)
 /* A started back-end that hung up: what became of it says more. */
 static bool last_words(struct device *device, struct husk_err *err)
 {
-    struct pollfd polled = { .fd = device->child.control, .events = POLLIN };
-    enum child_news news;
+    const struct child *child = &device->child;
+    struct pollfd polled = { .fd = child->control, .events = POLLIN };
     char text[200];
     int value;
 
-    if (polled.fd < 0 || poll(&polled, 1, LAST_WORDS) <= 0)
+    if (child->control < 0)
         return false;
-    news = child_news(&device->child, &value);
-    if (news != CHILD_NOT_STARTED && news != CHILD_ENDED)
+    if (child->fate == CHILD_NOTHING && poll(&polled, 1, LAST_WORDS) > 0)
+        child_news(&device->child, &value);
+    if (child->fate == CHILD_NOTHING)
         return false;
     read_output(device);
-    describe_end(text, sizeof text, news, value, device->spec.argv[0]);
+    describe_end(text, sizeof text, child->fate, child->fate_value,
+                 device->spec.argv[0]);
     fail(err, -ECONNREFUSED, "%s: %s%s", device->spec.name, text,
-         news == CHILD_ENDED ? " before it said what it is" : "");
+         child->fate == CHILD_ENDED ? " before it said what it is" : "");
     return true;
 }
 
@@ -358,6 +360,8 @@ static void take_answers(struct device *device)
         atomic_store(&device->watching, false);
     }
     transport_unlock(&device->transport);
+    if (device->settling)
+        device_wake(device);
 }
 
 static void on_socket(struct ev_loop *loop, ev_io *watcher, int revents)
@@ -503,15 +507,24 @@ static void leave(void *ctx)
     }
 }
 
+static void settle(struct device *device)
+{
+    if (device->settling) {
+        device->settling = false;
+        device->events.settled(device->events.ctx, device);
+    }
+}
+
 void device_wake(struct device *device)
 {
     struct frontend *fe = &device->fe;
-    bool lost;
+    bool lost, idle;
 
     if (!device->has_transport || device->state != DEVICE_READY ||
         !transport_trylock(&device->transport))
         return; /* whoever holds it wakes us again */
     lost = fe->lost;
+    idle = !lost && !frontend_events(fe);
     if (lost) {
         stop_watchers(device);
         device->state = DEVICE_LOST;
@@ -522,12 +535,31 @@ void device_wake(struct device *device)
         arm(device);
     }
     transport_unlock(&device->transport);
+    if (idle)
+        settle(device);
     if (!lost)
         return;
     sys_close(&device->hang_up_fd);
     channel_fini(&device->channel);
     device->events.log(device->events.ctx, HUSK_LOG_WARNING, fe->err.text);
     device->events.lost(device->events.ctx, device);
+    settle(device);
+}
+
+void device_reboot(struct device *device)
+{
+    device->settling = true;
+    if (device->state != DEVICE_READY) {
+        settle(device);
+        return;
+    }
+    /* no vCPU is left that could hold it */
+    if (transport_trylock(&device->transport)) {
+        transport_reboot(&device->transport);
+        frontend_pump(&device->fe);
+        transport_unlock(&device->transport);
+    }
+    device_wake(device);
 }
 
 int device_init(struct device *device, struct ev_loop *loop, const char *spec,
@@ -643,6 +675,13 @@ static int op_config_write(void *ctx, uint32_t offset, const void *data,
     return frontend_config_write(&device->fe, offset, data, size, deadline);
 }
 
+static int op_send_reset(void *ctx, struct vring *rings, unsigned n)
+{
+    struct device *device = ctx;
+
+    return frontend_send_reset(&device->fe, rings, n);
+}
+
 static const struct transport_ops transport_ops = {
     .status = op_status,
     .features = op_features,
@@ -650,6 +689,7 @@ static const struct transport_ops transport_ops = {
     .ring_start = op_ring_start,
     .ring_stop = op_ring_stop,
     .reset = op_reset,
+    .send_reset = op_send_reset,
     .config_write = op_config_write,
     .leave = leave,
 };

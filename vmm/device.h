@@ -27,6 +27,8 @@ struct device_events {
     void (*failed)(void *ctx, const struct husk_err *err);
     /* after that: it is lost, and the VM goes on */
     void (*lost)(void *ctx, struct device *device);
+    /* what device_reboot() caused is done, or the device lost */
+    void (*settled)(void *ctx, struct device *device);
     void (*log)(void *ctx, enum husk_log level, const char *text);
     void (*wake)(void *ctx); /* call device_wake() on the loop; any thread */
     void *ctx;
@@ -68,6 +70,7 @@ struct device {
     atomic_bool watching; /* the loop takes answers that are due */
     bool notify; /* lock: an answer that is due is to interrupt the guest */
     bool told;   /* lock: the loss has been told */
+    bool settling; /* loop: a reboot waits for the back-end's answers */
     char line[160]; /* of the back-end's output, so far */
     size_t line_size;
 };
@@ -93,6 +96,10 @@ int device_place(struct device *device, const struct window *window,
 /* Put it on the bus of a machine. */
 int device_attach(struct device *device, struct machine *machine,
                   struct husk_err *err);
+
+/* The machine is gone: reset the device for the next one. settled() follows,
+ * perhaps at once. */
+void device_reboot(struct device *device);
 
 /* See to what the vCPUs left for the loop. */
 void device_wake(struct device *device);

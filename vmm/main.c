@@ -22,6 +22,7 @@ static const char help[] =
     "  -d, --device SPEC     a device, in guest order; may be repeated\n"
     "      --dump-dtb FILE   write the device tree and stop\n"
     "      --timeout SECONDS end the run after that time, with status 124\n"
+    "      --on-reset WHAT   stop (status 111) or boot again\n"
     "      --json FILE       write the run's record\n"
     "      --no-window       let the guest leave KVM_RUN for register reads\n"
     "  -v, --verbose         say more\n"
@@ -94,7 +95,8 @@ static int take_timeout(const char *text, double *out)
                -EINVAL : 0;
 }
 
-enum { OPT_DUMP_DTB = 256, OPT_TIMEOUT, OPT_JSON, OPT_NO_WINDOW };
+enum { OPT_DUMP_DTB = 256, OPT_TIMEOUT, OPT_JSON, OPT_NO_WINDOW,
+       OPT_ON_RESET };
 
 static const struct option long_options[] = {
     { "memory", required_argument, NULL, 'm' },
@@ -104,6 +106,7 @@ static const struct option long_options[] = {
     { "dump-dtb", required_argument, NULL, OPT_DUMP_DTB },
     { "timeout", required_argument, NULL, OPT_TIMEOUT },
     { "json", required_argument, NULL, OPT_JSON },
+    { "on-reset", required_argument, NULL, OPT_ON_RESET },
     { "no-window", no_argument, NULL, OPT_NO_WINDOW },
     { "verbose", no_argument, NULL, 'v' },
     { "help", no_argument, NULL, 'h' },
@@ -141,6 +144,12 @@ static int take_option(struct cmd_options *options, int option)
     case OPT_JSON:
         options->json = optarg;
         return 0;
+    case OPT_ON_RESET:
+        options->reset_again = !strcmp(optarg, "again");
+        if (options->reset_again || !strcmp(optarg, "stop"))
+            return 0;
+        cmd_say("--on-reset %s: give stop or again", optarg);
+        return CMD_ERROR;
     case OPT_NO_WINDOW:
         options->no_window = true;
         return 0;

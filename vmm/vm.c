@@ -257,6 +257,55 @@ static void count_exits(struct husk_vm *vm)
     }
 }
 
+static int boot(struct husk_vm *vm, struct husk_err *err);
+static int build_machine(struct husk_vm *vm, struct husk_err *err);
+static int attach_devices(struct husk_vm *vm, struct husk_err *err);
+
+/* All devices are at rest: a new machine around the same memory. */
+static void boot_again(struct husk_vm *vm)
+{
+    struct husk_err err;
+    int rc = build_machine(vm, &err);
+
+    if (rc == 0)
+        rc = attach_devices(vm, &err);
+    if (rc == 0)
+        rc = boot(vm, &err);
+    if (rc < 0)
+        vm_end(vm, HUSK_ERROR, -1, err.text);
+}
+
+static void device_settled(void *ctx, struct device *device)
+{
+    struct husk_vm *vm = ctx;
+
+    (void)device;
+    if (++vm->n_settled == vm->n_devices && vm->state == VM_REBOOTING)
+        boot_again(vm);
+}
+
+/* A reset that ends nothing. */
+static void reboot(struct husk_vm *vm)
+{
+    uint64_t count;
+    ssize_t n = read(vm->stop_fd, &count, sizeof count);
+
+    (void)n;
+    machine_stop(&vm->machine);
+    count_exits(vm);
+    machine_fini(&vm->machine);
+    vm->has_machine = false;
+    vm->end.set = false; /* no other thread is left */
+    if (atomic_load(&vm->stop))
+        signal_stop(vm); /* came meanwhile */
+    vm->state = VM_REBOOTING;
+    vm->n_settled = 0;
+    if (vm->n_devices == 0)
+        boot_again(vm);
+    for (unsigned i = 0; i < vm->n_devices; i++)
+        device_reboot(vm->devices[i]);
+}
+
 static void finish(struct husk_vm *vm)
 {
     ev_io_stop(vm->loop, &vm->on_stop);
@@ -280,7 +329,10 @@ static void on_stop(struct ev_loop *loop, ev_io *watcher, int revents)
     (void)revents;
     if (atomic_load(&vm->stop))
         vm_end(vm, HUSK_STOPPED, -1, NULL);
-    finish(vm);
+    if (vm->config.reset_again && vm->end.outcome == HUSK_RESET && vm->has_machine)
+        reboot(vm);
+    else
+        finish(vm);
 }
 
 static void on_timeout(struct ev_loop *loop, ev_timer *watcher, int revents)
@@ -301,7 +353,7 @@ static void on_wake(struct ev_loop *loop, ev_async *watcher, int revents)
 
     (void)loop;
     (void)revents;
-    if (vm->state == VM_RUNNING) {
+    if (vm->state == VM_RUNNING || vm->state == VM_REBOOTING) {
         flush_console(vm);
         for (unsigned i = 0; i < vm->n_devices; i++)
             device_wake(vm->devices[i]);
@@ -314,7 +366,6 @@ static void on_wake(struct ev_loop *loop, ev_async *watcher, int revents)
 static int pin_eventfd(struct husk_vm *vm, unsigned index, struct husk_err *err)
 {
     unsigned pin = index % arch_virtio_pins();
-    int rc;
 
     if (vm->pin_fd[pin] < 0) {
         vm->pin_fd[pin] = sys_eventfd();
@@ -322,13 +373,22 @@ static int pin_eventfd(struct husk_vm *vm, unsigned index, struct husk_err *err)
             return fail(err, vm->pin_fd[pin], "eventfd: %s",
                         strerror(-vm->pin_fd[pin]));
     }
-    if (index < arch_virtio_pins() && vm->has_machine) {
-        rc = machine_irqfd(&vm->machine, vm->pin_fd[pin],
-                           arch_virtio_pin(index), err);
-        if (rc < 0)
-            return rc;
-    }
     return vm->pin_fd[pin];
+}
+
+/* Devices and pins on the machine, whichever boot it is for. */
+static int attach_devices(struct husk_vm *vm, struct husk_err *err)
+{
+    int rc = 0;
+
+    for (unsigned i = 0; i < vm->n_devices && rc == 0; i++) {
+        if (i < arch_virtio_pins())
+            rc = machine_irqfd(&vm->machine, vm->pin_fd[i], arch_virtio_pin(i),
+                               err);
+        if (rc == 0)
+            rc = device_attach(vm->devices[i], &vm->machine, err);
+    }
+    return rc;
 }
 
 /* All devices are known: each gets its registers and its pin. */
@@ -347,22 +407,22 @@ static int place_devices(struct husk_vm *vm, struct husk_err *err)
         offset += size;
         rc = device_place(vm->devices[i], &window, &vm->mem, arch_virtio_pin(i),
                           call_fd, vm->ack_fd, err);
-        if (rc == 0 && vm->has_machine)
-            rc = device_attach(vm->devices[i], &vm->machine, err);
         if (rc < 0)
             return rc;
     }
-    return 0;
+    return vm->has_machine ? attach_devices(vm, err) : 0;
 }
 
 static int boot(struct husk_vm *vm, struct husk_err *err)
 {
     struct boot_entry entry;
-    int rc = vm_load(vm, true, &entry, err);
+    int rc = vm_load(vm, vm->boots == 0, &entry, err);
 
     if (rc < 0)
         return rc;
-    vm->t_entry = sys_now();
+    vm->boots++;
+    if (!vm->t_entry)
+        vm->t_entry = sys_now();
     vm->state = VM_RUNNING;
     rc = machine_start(&vm->machine, &entry, err);
     if (rc == 0 && vm->machine.exits_on_read && vm->n_devices &&
@@ -531,6 +591,7 @@ int husk_vm_add_device(struct husk_vm *vm, const char *spec,
         .ready = device_ready,
         .failed = device_failed,
         .lost = device_lost,
+        .settled = device_settled,
         .log = vm_log,
         .wake = wake,
     };
@@ -616,11 +677,14 @@ static int build_machine(struct husk_vm *vm, struct husk_err *err)
         .console = { console_byte, console_room, vm },
         .events = { on_power, on_crash, on_failure, vm },
     };
-    int rc = mem_init(&vm->mem, vm->config.memory, arch_hole_start,
-                      arch_hole_end, err);
+    int rc;
 
-    if (rc < 0)
-        return rc;
+    if (!vm->mem.map) {
+        rc = mem_init(&vm->mem, vm->config.memory, arch_hole_start,
+                      arch_hole_end, err);
+        if (rc < 0)
+            return rc;
+    }
     vm->has_machine = true;
     return machine_init(&vm->machine, &config, err);
 }
@@ -732,6 +796,7 @@ void husk_vm_stats(const struct husk_vm *vm, struct husk_stats *stats)
         .probe_ms = between(vm->t_start, vm->t_probed),
         .first_entry_ms = between(vm->t_start, vm->t_entry),
         .total_ms = between(vm->t_start, vm->t_end),
+        .boots = vm->boots,
         .console_dropped = vm->console.dropped,
     };
 }

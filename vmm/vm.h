@@ -21,6 +21,7 @@ enum vm_state {
     VM_PROBING, /* the devices are being asked */
     VM_PROBED,  /* husk_vm_probe() is done, no machine yet */
     VM_RUNNING,
+    VM_REBOOTING, /* no vCPU runs; the devices are being reset */
     VM_DRAINING, /* no vCPU runs; output is being written */
     VM_ENDED,
 };
@@ -47,7 +48,7 @@ struct husk_vm {
     struct console console;
 
     struct device *devices[VM_MAX_DEVICES];
-    unsigned n_devices, n_ready, n_lost;
+    unsigned n_devices, n_ready, n_lost, n_settled, boots;
     int pin_fd[VM_MAX_PINS]; /* call eventfds, -1: not used */
     int ack_fd;
 
