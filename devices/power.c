@@ -8,6 +8,7 @@
 
 #define SLEEP_ENABLE  0x20
 #define I8042_COMMAND 4
+#define PANICKED      0x01 /* pvpanic: the guest, and nothing is done of it */
 #define I8042_RESET   0xfe /* pulse the reset line */
 
 void power_exit_write(struct power *power, const void *data, unsigned size)
@@ -36,4 +37,16 @@ void power_i8042_write(struct power *power, unsigned reg, uint8_t value)
 {
     if (reg == I8042_COMMAND && value == I8042_RESET)
         power->ended(power->ctx, POWER_RESET, 0);
+}
+
+uint8_t power_panic_read(const struct power *power)
+{
+    (void)power;
+    return PANICKED;
+}
+
+void power_panic_write(struct power *power, uint8_t events)
+{
+    if (events & PANICKED)
+        power->ended(power->ctx, POWER_PANIC, 0);
 }

@@ -1,7 +1,7 @@
 /*
  * The ways in which a guest ends its run: the exit port, the sleep-control
- * register that the FADT names, and the keyboard controller's reset. All of
- * them are I/O ports, and so synchronous: a verdict cannot be lost.
+ * register that the FADT names, the keyboard controller's reset, and pvpanic.
+ * All of them are synchronous exits: a verdict cannot be lost.
  */
 #ifndef HUSK_DEVICES_POWER_H
 #define HUSK_DEVICES_POWER_H
@@ -12,6 +12,7 @@ enum power_event {
     POWER_EXIT, /* with the value that the guest wrote */
     POWER_OFF,
     POWER_RESET,
+    POWER_PANIC,
 };
 
 struct power {
@@ -29,5 +30,9 @@ void power_sleep_write(struct power *power, unsigned reg, uint8_t value);
 /* The keyboard controller's ports: data at 0, command and status at 4. */
 uint8_t power_i8042_read(struct power *power, unsigned reg);
 void power_i8042_write(struct power *power, unsigned reg, uint8_t value);
+
+/* pvpanic: the events that it takes, and one that the guest reports. */
+uint8_t power_panic_read(const struct power *power);
+void power_panic_write(struct power *power, uint8_t events);
 
 #endif

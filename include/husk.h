@@ -95,12 +95,25 @@ struct husk_end {
 
 enum husk_log { HUSK_LOG_WARNING, HUSK_LOG_INFO, HUSK_LOG_DEBUG };
 
+/* How a kernel is told of its devices. */
+enum husk_discovery {
+    HUSK_DISCOVERY_AUTO,    /* as suits the kernel: tree, or ACPI and tree */
+    HUSK_DISCOVERY_ACPI,
+    HUSK_DISCOVERY_FDT,     /* the device tree */
+    HUSK_DISCOVERY_CMDLINE, /* virtio_mmio.device= words and an MP table */
+};
+
+#define HUSK_MAX_INITRDS 16
+
 struct husk_config {
     size_t size;        /* sizeof(struct husk_config) */
     uint64_t memory;    /* bytes of guest memory, whole pages; 256 MiB */
     unsigned cpus;      /* vCPUs; 1 */
     const char *kernel; /* path of the image; needed by husk_vm_start() */
     const char *append; /* kernel command line; "" */
+    const char *const *initrds; /* paths, joined in this order; NULL: none */
+    unsigned n_initrds;         /* HUSK_MAX_INITRDS at most */
+    enum husk_discovery discovery;
     double timeout;     /* seconds from start to HUSK_TIMEOUT; none */
     bool reset_again;   /* a guest's reset boots it again, and ends nothing */
     bool no_window;     /* guests leave KVM_RUN for every register read */

@@ -24,6 +24,8 @@ struct arch_machine {
 
 /* The hole in guest memory, and where virtio windows lie. */
 extern const gpa_t arch_hole_start, arch_hole_end, arch_virtio_base;
+/* The pvpanic register. */
+extern const gpa_t arch_panic_base;
 
 /* Interrupt pin of device number index; pins repeat when they run out. */
 uint32_t arch_virtio_pin(unsigned index);

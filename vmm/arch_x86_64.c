@@ -18,6 +18,7 @@
 const gpa_t arch_hole_start = LAYOUT_HOLE_START;
 const gpa_t arch_hole_end = LAYOUT_HOLE_END;
 const gpa_t arch_virtio_base = LAYOUT_VIRTIO;
+const gpa_t arch_panic_base = LAYOUT_PANIC;
 
 /* IOAPIC pins that no legacy device claims. */
 static const uint8_t pins[] = { 5,  6,  7,  10, 11, 14, 15, 16,
@@ -160,6 +161,22 @@ static void i8042_command_write(void *ctx, uint64_t offset, const void *data,
     power_i8042_write(ctx, 4, *(const uint8_t *)data);
 }
 
+static void panic_io_read(void *ctx, uint64_t offset, void *data, unsigned size)
+{
+    memset(data, 0, size);
+    if (offset == 0)
+        *(uint8_t *)data = power_panic_read(ctx);
+}
+
+static void panic_io_write(void *ctx, uint64_t offset, const void *data,
+                           unsigned size)
+{
+    (void)size;
+    if (offset == 0)
+        power_panic_write(ctx, *(const uint8_t *)data);
+}
+
+static const struct bus_ops panic_io = { panic_io_read, panic_io_write };
 static const struct bus_ops uart_io = { uart_io_read, uart_io_write };
 static const struct bus_ops exit_io = { NULL, exit_io_write };
 static const struct bus_ops sleep_io = { sleep_io_read, sleep_io_write };
@@ -181,6 +198,8 @@ int arch_machine_wire(struct machine *machine, struct husk_err *err)
         (rc = bus_add(pio, LAYOUT_I8042_PIO, 1, &i8042_data,
                       &machine->power)) < 0 ||
         (rc = bus_add(pio, LAYOUT_I8042_PIO + 4, 1, &i8042_command,
+                      &machine->power)) < 0 ||
+        (rc = bus_add(&machine->mmio, LAYOUT_PANIC, 8, &panic_io,
                       &machine->power)) < 0)
         return fail(err, rc, "wiring the board: %s", strerror(-rc));
     return 0;

@@ -20,6 +20,9 @@ struct cmd_options {
     const char *append;
     const char *dump_dtb;
     const char *json;
+    const char **initrds;
+    unsigned n_initrds;
+    enum husk_discovery discovery;
     const char **devices;
     unsigned n_devices;
     uint64_t memory;

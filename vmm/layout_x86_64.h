@@ -26,6 +26,7 @@
 
 /* The hole. */
 #define LAYOUT_VIRTIO  0xd0000000u
+#define LAYOUT_PANIC   0xd1000000u /* pvpanic, one byte */
 #define LAYOUT_IOAPIC  0xfec00000u
 #define LAYOUT_LAPIC   0xfee00000u
 #define LAYOUT_TSS     0xfffbd000u /* KVM's own, three pages */

@@ -1,4 +1,7 @@
-/* From the kernel's file to a guest that can take its first instruction. */
+/*
+ * From the kernel's and initrds' files to a guest that can take its first
+ * instruction.
+ */
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
@@ -8,38 +11,43 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "boot/elf.h"
 #include "boot/fdt.h"
-#include "boot/params.h"
+#include "boot/image.h"
 #include "vmm/fail.h"
 #include "vmm/vm.h"
 
-struct image {
-    const void *data;
-    size_t size;
-};
+static void close_file(struct boot_file *file)
+{
+    if (file->data)
+        munmap((void *)(uintptr_t)file->data, file->size);
+    file->data = NULL;
+}
 
-static int open_image(const char *path, struct image *image,
-                      struct husk_err *err)
+static int open_file(const char *what, const char *path, struct boot_file *file,
+                     struct husk_err *err)
 {
     int fd = open(path, O_RDONLY | O_CLOEXEC);
     struct stat st;
     void *map;
     int rc = 0;
 
+    *file = (struct boot_file){ .name = path };
     if (fd < 0)
-        return fail(err, -errno, "kernel %s: %s", path, strerror(errno));
+        return fail(err, -errno, "%s %s: %s", what, path, strerror(errno));
     if (fstat(fd, &st) < 0)
-        rc = fail(err, -errno, "kernel %s: %s", path, strerror(errno));
+        rc = fail(err, -errno, "%s %s: %s", what, path, strerror(errno));
     else if (!S_ISREG(st.st_mode))
-        rc = fail(err, -ENOEXEC, "kernel %s: not a regular file", path);
+        rc = fail(err, -ENOEXEC, "%s %s: not a regular file", what, path);
     else if (st.st_size == 0)
-        rc = fail(err, -ENOEXEC, "kernel %s: the file is empty", path);
+        rc = fail(err, -ENOEXEC, "%s %s: the file is empty", what, path);
     if (rc == 0) {
         map = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
-        if (map == MAP_FAILED)
-            rc = fail(err, -errno, "kernel %s: %s", path, strerror(errno));
-        *image = (struct image){ map, (size_t)st.st_size };
+        if (map == MAP_FAILED) {
+            rc = fail(err, -errno, "%s %s: %s", what, path, strerror(errno));
+        } else {
+            file->data = map;
+            file->size = (size_t)st.st_size;
+        }
     }
     close(fd);
     return rc;
@@ -54,6 +62,7 @@ static void describe(const struct husk_vm *vm, struct boot_board *board,
         .cmdline = vm->append,
         .virtio = virtio,
         .n_virtio = vm->n_devices,
+        .panic = arch_panic_base,
     };
     for (unsigned i = 0; i < vm->n_devices; i++) {
         const struct device *device = vm->devices[i];
@@ -81,41 +90,41 @@ int vm_tree(const struct husk_vm *vm, void **blob, size_t *size,
     return fdt_build(&board, blob, size, err);
 }
 
-static int load_image(struct husk_vm *vm, const struct image *image, bool fresh,
-                      struct boot_entry *entry, struct husk_err *err)
+static unsigned tables(enum husk_discovery discovery)
 {
-    struct boot_virtio virtio[VM_MAX_DEVICES];
-    struct boot_board board;
-    struct elf_info info;
-    void *tree = NULL;
-    size_t size;
-    int rc = elf_load(&vm->mem, image->data, image->size, fresh, &info, err);
-
-    if (rc < 0)
-        return rc;
-    describe(vm, &board, virtio);
-    if (info.has_pvh) {
-        *entry = (struct boot_entry){ BOOT_PVH32, info.pvh_entry, 0 };
-        return params_pvh(&board, entry, err);
+    switch (discovery) {
+    case HUSK_DISCOVERY_ACPI:
+        return IMAGE_ACPI;
+    case HUSK_DISCOVERY_FDT:
+        return IMAGE_TREE;
+    case HUSK_DISCOVERY_CMDLINE:
+        return IMAGE_MPTABLE;
+    case HUSK_DISCOVERY_AUTO:
+        break;
     }
-    *entry = (struct boot_entry){ BOOT_LONG64, info.entry, 0 };
-    rc = fdt_build(&board, &tree, &size, err);
-    if (rc == 0)
-        rc = params_linux(&board, NULL, 0, tree, size, entry, err);
-    free(tree);
-    return rc;
+    return 0;
 }
 
 int vm_load(struct husk_vm *vm, bool fresh, struct boot_entry *entry,
             struct husk_err *err)
 {
-    struct husk_err inner = { 0 };
-    struct image image = { NULL, 0 };
-    int rc = open_image(vm->kernel, &image, err);
+    struct boot_virtio virtio[VM_MAX_DEVICES];
+    struct boot_file kernel, initrd[HUSK_MAX_INITRDS];
+    struct boot_board board;
+    unsigned n = 0;
+    int rc = open_file("kernel", vm->kernel, &kernel, err);
 
-    if (rc < 0)
-        return rc;
-    rc = load_image(vm, &image, fresh, entry, &inner);
-    munmap((void *)(uintptr_t)image.data, image.size);
-    return rc < 0 ? fail(err, rc, "kernel %s: %s", vm->kernel, inner.text) : 0;
+    while (rc == 0 && n < vm->n_initrds) {
+        rc = open_file("initrd", vm->initrds[n], &initrd[n], err);
+        n++;
+    }
+    if (rc == 0) {
+        describe(vm, &board, virtio);
+        rc = image_boot(&board, &kernel, initrd, n, tables(vm->config.discovery),
+                        fresh, entry, err);
+    }
+    close_file(&kernel);
+    while (n > 0)
+        close_file(&initrd[--n]);
+    return rc;
 }

@@ -18,8 +18,10 @@ static const char help[] =
     "  -m, --memory SIZE     guest memory: 256M by default; K, M, G or T, a\n"
     "                        bare number is MiB\n"
     "  -c, --cpus N          vCPUs, 1 by default\n"
+    "  -i, --initrd FILE     initial RAM disk; several are joined\n"
     "  -a, --append TEXT     kernel command line\n"
     "  -d, --device SPEC     a device, in guest order; may be repeated\n"
+    "      --discovery HOW   of devices: auto, acpi, fdt or cmdline\n"
     "      --dump-dtb FILE   write the device tree and stop\n"
     "      --timeout SECONDS end the run after that time, with status 124\n"
     "      --on-reset WHAT   stop (status 111) or boot again\n"
@@ -95,17 +97,32 @@ static int take_timeout(const char *text, double *out)
                -EINVAL : 0;
 }
 
+static int take_discovery(const char *text, enum husk_discovery *out)
+{
+    static const char *const names[] = { "auto", "acpi", "fdt", "cmdline" };
+
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
+        if (!strcmp(text, names[i])) {
+            *out = (enum husk_discovery)i;
+            return 0;
+        }
+    cmd_say("--discovery %s: give auto, acpi, fdt or cmdline", text);
+    return CMD_ERROR;
+}
+
 enum { OPT_DUMP_DTB = 256, OPT_TIMEOUT, OPT_JSON, OPT_NO_WINDOW,
-       OPT_ON_RESET };
+       OPT_ON_RESET, OPT_DISCOVERY };
 
 static const struct option long_options[] = {
     { "memory", required_argument, NULL, 'm' },
     { "cpus", required_argument, NULL, 'c' },
+    { "initrd", required_argument, NULL, 'i' },
     { "append", required_argument, NULL, 'a' },
     { "device", required_argument, NULL, 'd' },
     { "dump-dtb", required_argument, NULL, OPT_DUMP_DTB },
     { "timeout", required_argument, NULL, OPT_TIMEOUT },
     { "json", required_argument, NULL, OPT_JSON },
+    { "discovery", required_argument, NULL, OPT_DISCOVERY },
     { "on-reset", required_argument, NULL, OPT_ON_RESET },
     { "no-window", no_argument, NULL, OPT_NO_WINDOW },
     { "verbose", no_argument, NULL, 'v' },
@@ -130,6 +147,11 @@ static int take_option(struct cmd_options *options, int option)
     case 'a':
         options->append = optarg;
         return 0;
+    case 'i':
+        options->initrds[options->n_initrds++] = optarg;
+        return 0;
+    case OPT_DISCOVERY:
+        return take_discovery(optarg, &options->discovery);
     case 'd':
         options->devices[options->n_devices++] = optarg;
         return 0;
@@ -180,14 +202,15 @@ static int run(int argc, char **argv)
     int option, status = 0;
 
     options.devices = calloc((size_t)argc + 1, sizeof *options.devices);
+    options.initrds = calloc((size_t)argc + 1, sizeof *options.initrds);
     options.argv = calloc((size_t)argc + 1, sizeof *options.argv);
-    if (!options.devices || !options.argv)
+    if (!options.devices || !options.initrds || !options.argv)
         return CMD_ERROR;
     /* getopt_long() sorts argv; the record holds it as it was */
     memcpy(options.argv, argv, (size_t)argc * sizeof *argv);
     optind = 2;
     while (status == 0 &&
-           (option = getopt_long(argc, argv, ":m:c:a:d:vhV", long_options,
+           (option = getopt_long(argc, argv, ":m:c:i:a:d:vhV", long_options,
                                  NULL)) != -1) {
         if (option == 'h' || option == 'V') {
             fputs(option == 'h' ? help : "husk " HUSK_VERSION "\n", stdout);
@@ -212,6 +235,7 @@ static int run(int argc, char **argv)
         status = cmd_run(&options);
 out:
     free(options.devices);
+    free(options.initrds);
     free(options.argv);
     return status;
 }

@@ -87,6 +87,9 @@ static void on_power(void *ctx, enum power_event event, uint32_t value)
     case POWER_OFF:
         vm_end(ctx, HUSK_PASS, -1, NULL);
         break;
+    case POWER_PANIC:
+        vm_end(ctx, HUSK_PANIC, -1, "the guest panicked");
+        break;
     case POWER_RESET:
         vm_end(ctx, HUSK_RESET, -1, "the guest asked for a reset");
         break;
@@ -492,6 +495,12 @@ static int check_config(const struct husk_config *config, struct husk_err *err)
     if (config->append && strlen(config->append) > PARAMS_MAX_CMDLINE)
         return fail(err, -EINVAL, "command line of %zu bytes, at most %u are "
                     "possible", strlen(config->append), PARAMS_MAX_CMDLINE);
+    if (config->n_initrds > HUSK_MAX_INITRDS)
+        return fail(err, -EINVAL, "%u initrds: at most %u are possible",
+                    config->n_initrds, HUSK_MAX_INITRDS);
+    if (config->discovery > HUSK_DISCOVERY_CMDLINE)
+        return fail(err, -EINVAL, "discovery %u is not known",
+                    (unsigned)config->discovery);
     if (!(config->timeout >= 0))
         return fail(err, -EINVAL, "timeout of %g s: give 0 or more",
                     config->timeout);
@@ -535,6 +544,13 @@ int husk_vm_create(struct husk_vm **out, struct ev_loop *loop,
     init_watchers(vm);
     vm->kernel = config->kernel ? strdup(config->kernel) : NULL;
     vm->append = strdup(config->append ? config->append : "");
+    for (; vm->n_initrds < config->n_initrds; vm->n_initrds++) {
+        char *path = strdup(config->initrds[vm->n_initrds]);
+
+        if (!path)
+            rc = fail(err, -ENOMEM, "out of memory");
+        vm->initrds[vm->n_initrds] = path;
+    }
     vm->stop_fd = sys_eventfd();
     vm->ack_fd = sys_eventfd();
     if (!vm->append || (config->kernel && !vm->kernel))
@@ -579,6 +595,8 @@ void husk_vm_destroy(struct husk_vm *vm)
     sys_close(&vm->ack_fd);
     sys_close(&vm->stop_fd);
     pthread_mutex_destroy(&vm->lock);
+    for (unsigned i = 0; i < vm->n_initrds; i++)
+        free(vm->initrds[i]);
     free(vm->kernel);
     free(vm->append);
     free(vm);
@@ -699,6 +717,10 @@ int husk_vm_start(struct husk_vm *vm, struct husk_err *err)
         return fail(err, -ENOENT, "no kernel was given");
     if (access(vm->kernel, R_OK) < 0)
         return fail(err, -errno, "kernel %s: %s", vm->kernel, strerror(errno));
+    for (unsigned i = 0; i < vm->n_initrds; i++)
+        if (access(vm->initrds[i], R_OK) < 0)
+            return fail(err, -errno, "initrd %s: %s", vm->initrds[i],
+                        strerror(errno));
     vm->boot = true;
     /* the back-ends answer while the machine is built */
     if ((rc = begin(vm, err)) < 0 || (rc = build_machine(vm, err)) < 0)

@@ -37,7 +37,8 @@ struct vm_end {
 struct husk_vm {
     struct ev_loop *loop;
     struct husk_config config;
-    char *kernel, *append; /* what config points to */
+    char *kernel, *append, *initrds[HUSK_MAX_INITRDS]; /* as in config */
+    unsigned n_initrds;
     enum vm_state state;
     bool boot; /* a machine is wanted, not only answers */
 
