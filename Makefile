@@ -32,7 +32,7 @@ LIB = $(addprefix vmm/,fail.c mem.c sys.c window.c bus.c vcpu.c machine.c \
   $(addprefix devices/,wire.c frontend.c vring.c config.c channel.c probe.c \
   names.c transport.c uart.c power.c) boot/elf.c boot/fdt.c boot/params.c \
   boot/bzimage.c boot/initrd.c boot/aml.c boot/acpi.c boot/mptable.c \
-  boot/image.c
+  boot/rom.c boot/image.c
 
 CMD = $(addprefix vmm/,main.c cmd_run.c cmd_probe.c cmd_record.c cmd_input.c)
 

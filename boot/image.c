@@ -17,6 +17,7 @@
 #include "boot/initrd.h"
 #include "boot/mptable.h"
 #include "boot/params.h"
+#include "boot/rom.h"
 #include "vmm/fail.h"
 
 /* A loaded kernel, and what is left to know of it. */
@@ -245,7 +246,8 @@ int image_boot(const struct boot_board *machine, const struct boot_file *kernel,
         return rc;
     if (tables == 0)
         tables = choose_tables(&image, board.cmdline);
-    if ((rc = write_tables(&board, tables, &image, err)) < 0)
+    if ((rc = rom_write(board.mem, err)) < 0 ||
+        (rc = write_tables(&board, tables, &image, err)) < 0)
         return rc;
     *entry = image.entry;
     return 0;

@@ -28,6 +28,8 @@
  * not Linux; ACPI for PVH and for Linux, the tree for a Linux whose command
  * line has "acpi=off". PVH has no place for a tree, and ignores IMAGE_TREE.
  *
+ * The reset vector (rom.h) is always written.
+ *
  * board.initrd, .initrd_size and .rsdp are not read: they are found here. The
  * files are borrowed for the call. fresh says that guest memory is all zeros;
  * at a reboot it is false, and the call is made with the same files again.

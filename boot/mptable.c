@@ -40,7 +40,7 @@ _Static_assert(POINTER_SIZE + HEADER_SIZE + MAX_CPUS * 20 + 8 + 8 + PINS * 8 +
                    ROOM,
                "the table can outgrow its room");
 _Static_assert(LAYOUT_MPTABLE >= 0xf0000 &&
-                   LAYOUT_MPTABLE + ROOM <= LAYOUT_HIGH_START,
+                   LAYOUT_MPTABLE + ROOM <= LAYOUT_RESET,
                "kernels search from 0xf0000 to 1 MiB");
 
 /* The configuration table as it grows. */

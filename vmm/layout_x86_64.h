@@ -22,6 +22,7 @@
 #define LAYOUT_LOW_END    0x0009fc00u /* end of conventional memory */
 #define LAYOUT_ACPI       0x000e0000u /* firmware tables, reserved in e820 */
 #define LAYOUT_MPTABLE    0x000f0000u /* where kernels search for it */
+#define LAYOUT_RESET      0x000ffff0u /* real mode's reset vector, f000:fff0 */
 #define LAYOUT_HIGH_START 0x00100000u /* kernels are loaded from here up */
 
 /* The hole. */

@@ -135,6 +135,8 @@ Test(image, plain_elf_gets_a_tree, .init = setup, .fini = teardown)
     cr_assert_eq(entry.entry, TEXT + 0x10);
     cr_assert_eq(entry.info, LAYOUT_PARAMS);
     cr_assert(has_tree() && !has_acpi());
+    /* mov $0xfe, %al; out %al, $0x64 */
+    cr_assert_arr_eq(at(0xffff0), "\xb0\xfe\xe6\x64", 4);
 }
 
 Test(image, pvh_gets_acpi, .init = setup, .fini = teardown)

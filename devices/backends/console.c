@@ -1,0 +1,594 @@
+/*
+ * husk-console: VIRTIO 1.2 section 5.3, one port, on a file, this terminal or
+ * these pipes, a pseudo-terminal, or a socket. While its output takes nothing
+ * the transmit queue waits, and no byte is lost or doubled; while nobody is
+ * there at all (no client, pseudo-terminal not open) output is dropped, for a
+ * guest may spin until its console took a line. On a terminal Ctrl-A x ends the
+ * program and Ctrl-A Ctrl-A is one Ctrl-A.
+ */
+#include <errno.h>
+#include <ev.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <termios.h>
+#include <unistd.h>
+
+#include "devices/backends/listener.h"
+#include "devices/backends/runtime.h"
+
+#define F_SIZE        (UINT64_C(1) << 0)
+#define F_EMERG_WRITE (UINT64_C(1) << 2)
+
+enum { CONFIG_COLS = 0, CONFIG_ROWS = 2, CONFIG_EMERG = 8, CONFIG_SIZE = 12 };
+enum { RECEIVE, TRANSMIT };
+enum mode { NONE, TO_FILE, STDIO, PTY, SOCKET };
+
+#define MAX_PIECES   64
+#define MAX_BACKLOG  (1u << 20) /* bytes of stopped queues */
+#define LOOK_SECONDS 0.1        /* how often a pseudo-terminal is looked at */
+#define ESCAPE       1          /* Ctrl-A */
+
+struct console {
+    struct device *dev;
+    enum mode mode;
+    const char *path;
+    bool fixed_size; /* --size */
+    int in, out;     /* -1: nobody is there */
+    int pty;         /* our side of it */
+    struct listener listener;
+    bool is_terminal, escaped;
+    struct termios before; /* of the terminal, if is_terminal */
+
+    struct queue *tx;
+    struct chain *chain; /* being sent, done bytes of it are */
+    size_t done;
+    uint8_t *backlog; /* left by a queue that was stopped; goes first */
+    size_t backlog_size;
+
+    ev_io readable, writable, accept;
+    ev_timer look;
+    ev_signal winch;
+};
+
+/* Peers of sockets and pseudo-terminals come and go; others only go. */
+static void lose_peer(struct console *con)
+{
+    struct ev_loop *loop = con->dev->loop;
+
+    ev_io_stop(loop, &con->readable);
+    ev_io_stop(loop, &con->writable);
+    if (con->mode == SOCKET) {
+        close(con->out);
+        ev_io_start(loop, &con->accept);
+    }
+    con->in = con->out = -1;
+}
+
+static void watch_input(struct console *con)
+{
+    if (con->in < 0 || !device_queue(con->dev, RECEIVE))
+        return;
+    ev_io_stop(con->dev->loop, &con->readable);
+    ev_io_set(&con->readable, con->in, EV_READ);
+    ev_io_start(con->dev->loop, &con->readable);
+}
+
+/* transmit */
+
+/* How many bytes the output took, all of them if there is none; -1: wait. */
+static ssize_t put(struct console *con, const struct iovec *iov, unsigned n)
+{
+    size_t total = 0;
+
+    for (unsigned i = 0; i < n; i++)
+        total += iov[i].iov_len;
+    while (con->out >= 0) {
+        ssize_t done = writev(con->out, iov, (int)n);
+
+        if (done >= 0)
+            return done;
+        if (errno == EAGAIN) {
+            ev_io_stop(con->dev->loop, &con->writable);
+            ev_io_set(&con->writable, con->out, EV_WRITE);
+            ev_io_start(con->dev->loop, &con->writable);
+            return -1;
+        }
+        if (errno == EINTR)
+            continue;
+        if (con->mode != SOCKET && con->mode != PTY)
+            complain("output: %s; no more is written", strerror(errno));
+        lose_peer(con);
+    }
+    return (ssize_t)total;
+}
+
+/* Send what there is; true: all of it is gone. */
+static bool send_out(struct console *con)
+{
+    while (con->backlog_size) {
+        struct iovec iov = { con->backlog, con->backlog_size };
+        ssize_t n = put(con, &iov, 1);
+
+        if (n < 0)
+            return false;
+        con->backlog_size -= (size_t)n;
+        memmove(con->backlog, con->backlog + n, con->backlog_size);
+    }
+    while (con->chain) {
+        struct iovec iov[MAX_PIECES];
+        unsigned n = iov_slice(iov, MAX_PIECES, con->chain->readable,
+                               con->chain->n_readable, con->done, SIZE_MAX);
+        ssize_t done = n ? put(con, iov, n) : 0;
+
+        if (done < 0)
+            return false;
+        con->done += (size_t)done;
+        if (con->done < con->chain->readable_size)
+            continue;
+        queue_give(con->tx, con->chain, 0);
+        con->chain = NULL;
+    }
+    ev_io_stop(con->dev->loop, &con->writable);
+    return true;
+}
+
+/* The peer went: what it did not take is dropped, and the queue goes on. */
+static void hang_up(struct console *con)
+{
+    lose_peer(con);
+    if (send_out(con) && con->tx)
+        queue_wake(con->tx);
+}
+
+static void on_writable(struct ev_loop *loop, ev_io *w, int events)
+{
+    struct console *con = w->data;
+
+    (void)loop, (void)events;
+    if (send_out(con) && con->tx)
+        queue_wake(con->tx);
+}
+
+static void transmit(struct console *con, struct queue *queue)
+{
+    con->tx = queue;
+    while (send_out(con)) {
+        con->chain = queue_take(queue);
+        con->done = 0;
+        if (!con->chain)
+            return;
+    }
+    queue_hold(queue);
+}
+
+/* Keep bytes for later, as far as there is room. */
+static void keep(struct console *con, const struct chain *chain, size_t from)
+{
+    size_t size = chain->readable_size - from;
+    size_t room = MAX_BACKLOG - con->backlog_size;
+
+    if (size > room) {
+        complain("%zu bytes of output are lost: the queue stopped",
+                 size - room);
+        size = room;
+    }
+
+    uint8_t *grown = realloc(con->backlog, con->backlog_size + size);
+
+    if (!grown)
+        return;
+    con->backlog = grown;
+    con->backlog_size += chain_read(chain, from, grown + con->backlog_size,
+                                    size);
+}
+
+/* receive */
+
+/* Take the escape sequences out of what was typed; what is left of it. */
+static size_t unescape(struct console *con, char *text, size_t size)
+{
+    size_t kept = 0;
+
+    for (size_t i = 0; i < size; i++) {
+        char c = text[i];
+
+        if (!con->escaped && c == ESCAPE) {
+            con->escaped = true;
+            continue;
+        }
+        if (con->escaped && c == 'x')
+            raise(SIGTERM);
+        else
+            text[kept++] = c;
+        con->escaped = false;
+    }
+    return kept;
+}
+
+/* Read into a chain: bytes, 0 if none of them count, -1: there are none. */
+static ssize_t get(struct console *con, const struct chain *chain)
+{
+    char text[4096];
+    size_t room = chain->writable_size;
+    ssize_t n = read(con->in, text, room < sizeof text ? room : sizeof text);
+
+    if (n > 0) {
+        size_t kept = con->is_terminal ? unescape(con, text, (size_t)n)
+                                       : (size_t)n;
+
+        return (ssize_t)chain_write(chain, 0, text, kept);
+    }
+    if (n < 0 && errno == EINTR)
+        return 0;
+    if (n < 0 && errno == EAGAIN) {
+        watch_input(con);
+    } else if (con->mode == SOCKET || con->mode == PTY) {
+        hang_up(con);
+    } else {
+        con->in = -1; /* the end of input ends nothing */
+    }
+    return -1;
+}
+
+static void receive(struct console *con, struct queue *queue)
+{
+    while (con->in >= 0) {
+        struct chain *chain = queue_take(queue);
+
+        if (!chain)
+            return; /* input waits for the guest's buffers */
+
+        ssize_t n = chain->writable_size ? get(con, chain) : 0;
+
+        if (n > 0 || !chain->writable_size) {
+            queue_give(queue, chain, (uint32_t)n);
+        } else {
+            queue_return(queue, chain);
+            if (n < 0)
+                break;
+        }
+    }
+    queue_hold(queue); /* buffers wait for input */
+}
+
+static void on_readable(struct ev_loop *loop, ev_io *w, int events)
+{
+    struct console *con = w->data;
+    struct queue *queue = device_queue(con->dev, RECEIVE);
+
+    (void)events;
+    ev_io_stop(loop, w);
+    if (queue)
+        queue_wake(queue);
+}
+
+static void console_start(struct queue *queue)
+{
+    struct console *con = queue_device(queue)->state;
+
+    if (queue_index(queue) == RECEIVE) {
+        queue_hold(queue);
+        watch_input(con);
+    }
+}
+
+static void console_stop(struct queue *queue)
+{
+    struct console *con = queue_device(queue)->state;
+
+    if (queue_index(queue) == RECEIVE) {
+        ev_io_stop(con->dev->loop, &con->readable);
+        return;
+    }
+    if (con->chain) {
+        keep(con, con->chain, con->done);
+        queue_give(queue, con->chain, 0);
+    }
+    con->chain = NULL;
+    con->tx = NULL;
+}
+
+static void console_handle(struct queue *queue)
+{
+    struct console *con = queue_device(queue)->state;
+
+    if (queue_index(queue) == RECEIVE)
+        receive(con, queue);
+    else
+        transmit(con, queue);
+}
+
+/* 5.3.4: a character without any queue. It is dropped if it has to wait. */
+static int console_write_config(struct device *dev, uint32_t offset,
+                                const void *data, uint32_t size)
+{
+    struct console *con = dev->state;
+    struct iovec iov = { .iov_len = 1 };
+    uint8_t byte;
+
+    if (offset != CONFIG_EMERG || !size)
+        return -EPERM;
+    memcpy(&byte, data, 1);
+    iov.iov_base = &byte;
+    if (!con->backlog_size && !con->chain)
+        put(con, &iov, 1);
+    return 0;
+}
+
+/* size */
+
+static void set_size(struct console *con, unsigned cols, unsigned rows)
+{
+    struct device *dev = con->dev;
+    uint8_t before[4];
+
+    memcpy(before, dev->config + CONFIG_COLS, sizeof before);
+    device_put16(dev, CONFIG_COLS, (uint16_t)cols);
+    device_put16(dev, CONFIG_ROWS, (uint16_t)rows);
+    if (memcmp(before, dev->config + CONFIG_COLS, sizeof before) != 0)
+        device_config_changed(dev);
+}
+
+static void look_at_size(struct console *con, int fd)
+{
+    struct winsize size;
+
+    if (!con->fixed_size && !ioctl(fd, TIOCGWINSZ, &size))
+        set_size(con, size.ws_col, size.ws_row);
+}
+
+static void on_winch(struct ev_loop *loop, ev_signal *w, int events)
+{
+    struct console *con = w->data;
+
+    (void)loop, (void)events;
+    look_at_size(con, STDIN_FILENO);
+}
+
+/* peers */
+
+static void meet_peer(struct console *con, int fd)
+{
+    con->in = con->out = fd;
+    watch_input(con);
+}
+
+static void on_accept(struct ev_loop *loop, ev_io *w, int events)
+{
+    struct console *con = w->data;
+    int fd = accept4(con->listener.fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+
+    (void)events;
+    if (fd < 0)
+        return;
+    ev_io_stop(loop, w);
+    meet_peer(con, fd);
+}
+
+/* Nothing tells of a pseudo-terminal being opened, or resized. */
+static void on_look(struct ev_loop *loop, ev_timer *w, int events)
+{
+    struct console *con = w->data;
+    struct pollfd p = { .fd = con->pty };
+
+    (void)loop, (void)events;
+    look_at_size(con, con->pty);
+    poll(&p, 1, 0);
+    if (!(p.revents & POLLHUP) && con->out < 0)
+        meet_peer(con, con->pty);
+    else if (p.revents & POLLHUP && con->out >= 0)
+        hang_up(con);
+}
+
+/* opening and closing */
+
+static int open_file(struct console *con)
+{
+    con->out = open(con->path,
+                    O_WRONLY | O_CREAT | O_APPEND | O_NONBLOCK | O_CLOEXEC,
+                    0666);
+    if (con->out < 0)
+        return complain("%s: %s", con->path, strerror(errno));
+    return 0;
+}
+
+/*
+ * A descriptor of our own that does not block, so that whoever shares the
+ * standard one with us keeps a blocking one.
+ */
+static int own(int fd, int flags)
+{
+    char path[32];
+    struct stat st;
+    int copy = -1;
+
+    if (fstat(fd, &st) < 0)
+        return -1;
+    snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
+    if (S_ISCHR(st.st_mode) || S_ISFIFO(st.st_mode))
+        copy = open(path, flags | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+    if (copy < 0 && (copy = fcntl(fd, F_DUPFD_CLOEXEC, 3)) >= 0)
+        fcntl(copy, F_SETFL, fcntl(copy, F_GETFL) | O_NONBLOCK);
+    return copy;
+}
+
+static int open_stdio(struct console *con)
+{
+    con->in = own(STDIN_FILENO, O_RDONLY);
+    con->out = own(STDOUT_FILENO, O_WRONLY);
+    if (con->out < 0)
+        return complain("standard output: %s", strerror(errno));
+    if (tcgetattr(STDIN_FILENO, &con->before) < 0)
+        return 0;
+
+    struct termios raw = con->before;
+
+    cfmakeraw(&raw);
+    if (tcsetattr(STDIN_FILENO, TCSANOW, &raw) < 0)
+        return complain("terminal: %s", strerror(errno));
+    con->is_terminal = true;
+    look_at_size(con, STDIN_FILENO);
+    ev_signal_init(&con->winch, on_winch, SIGWINCH);
+    con->winch.data = con;
+    ev_signal_start(con->dev->loop, &con->winch);
+    return 0;
+}
+
+static int open_pty(struct console *con)
+{
+    struct winsize size = { .ws_col = 80, .ws_row = 24 };
+    struct termios raw;
+    int fd = posix_openpt(O_RDWR | O_NOCTTY | O_CLOEXEC | O_NONBLOCK);
+    const char *name;
+
+    con->pty = fd;
+    if (fd < 0 || grantpt(fd) < 0 || unlockpt(fd) < 0 || !(name = ptsname(fd)))
+        return complain("pseudo-terminal: %s", strerror(errno));
+
+    /* opened and closed once, or it would not show that it is not open */
+    int other = open(name, O_RDWR | O_NOCTTY | O_CLOEXEC);
+
+    if (other < 0 || tcgetattr(other, &raw) < 0)
+        return complain("%s: %s", name, strerror(errno));
+    cfmakeraw(&raw);
+    tcsetattr(other, TCSANOW, &raw);
+    ioctl(other, TIOCSWINSZ, &size);
+    close(other);
+    printf("%s\n", name);
+    fflush(stdout);
+    look_at_size(con, fd);
+    ev_timer_init(&con->look, on_look, 0., LOOK_SECONDS);
+    con->look.data = con;
+    ev_timer_start(con->dev->loop, &con->look);
+    return 0;
+}
+
+static int open_socket(struct console *con)
+{
+    if (listener_open(&con->listener, con->path) < 0)
+        return -1;
+    ev_io_init(&con->accept, on_accept, con->listener.fd, EV_READ);
+    con->accept.data = con;
+    ev_io_start(con->dev->loop, &con->accept);
+    return 0;
+}
+
+static int console_init(struct device *dev)
+{
+    struct console *con = dev->state;
+
+    con->dev = dev;
+    ev_init(&con->readable, on_readable);
+    ev_init(&con->writable, on_writable);
+    con->readable.data = con->writable.data = con;
+
+    int rc = con->mode == TO_FILE  ? open_file(con)
+             : con->mode == STDIO  ? open_stdio(con)
+             : con->mode == PTY    ? open_pty(con)
+             : con->mode == SOCKET ? open_socket(con)
+                                   : complain("one of --file, --stdio, --pty "
+                                              "and --unix is needed");
+
+    if (con->fixed_size || con->is_terminal || con->mode == PTY)
+        dev->shape.features |= F_SIZE;
+    dev->config[4] = 1; /* max_nr_ports */
+    return rc;
+}
+
+static void console_fini(struct device *dev)
+{
+    struct console *con = dev->state;
+
+    if (con->is_terminal)
+        tcsetattr(STDIN_FILENO, TCSADRAIN, &con->before);
+    listener_close(&con->listener);
+    free(con->backlog);
+}
+
+static int set_mode(struct device *dev, enum mode mode, const char *path)
+{
+    struct console *con = dev->state;
+
+    if (con->mode != NONE)
+        return complain("only one of --file, --stdio, --pty and --unix");
+    con->mode = mode;
+    con->path = path;
+    return 0;
+}
+
+static int set_file(struct device *dev, const char *value)
+{
+    return set_mode(dev, TO_FILE, value);
+}
+
+static int set_stdio(struct device *dev, const char *value)
+{
+    return set_mode(dev, STDIO, value);
+}
+
+static int set_pty(struct device *dev, const char *value)
+{
+    return set_mode(dev, PTY, value);
+}
+
+static int set_unix(struct device *dev, const char *value)
+{
+    return set_mode(dev, SOCKET, value);
+}
+
+static int set_fixed_size(struct device *dev, const char *value)
+{
+    struct console *con = dev->state;
+    unsigned cols, rows;
+    char end;
+
+    if (sscanf(value, "%5ux%5u%c", &cols, &rows, &end) != 2 || cols > 65535 ||
+        rows > 65535)
+        return complain("--size=%s: COLUMNSxROWS is expected", value);
+    con->fixed_size = true;
+    device_put16(dev, CONFIG_COLS, (uint16_t)cols);
+    device_put16(dev, CONFIG_ROWS, (uint16_t)rows);
+    return 0;
+}
+
+static const struct backend_option options[] = {
+    { "file", "PATH", "output is added to that file", set_file },
+    { "stdio", NULL, "this terminal, or standard input and output", set_stdio },
+    { "pty", NULL, "a new pseudo-terminal, whose name is printed", set_pty },
+    { "unix", "PATH", "listen there, for one client at a time", set_unix },
+    { "size", "COLSxROWS", "the size that the guest is told", set_fixed_size },
+    { 0 },
+};
+
+static const struct backend console = {
+    .type = "console",
+    .about = "A console",
+    .options = options,
+    .shape = { .id = 3,
+               .config_size = CONFIG_SIZE,
+               .min_vqs = 2,
+               .max_vqs = 2,
+               .features = F_EMERG_WRITE },
+    .init = console_init,
+    .fini = console_fini,
+    .start = console_start,
+    .stop = console_stop,
+    .handle = console_handle,
+    .write_config = console_write_config,
+};
+
+int main(int argc, char **argv)
+{
+    static struct console state = {
+        .in = -1, .out = -1, .pty = -1, .listener = LISTENER_NONE
+    };
+
+    return backend_main(&console, &state, argc, argv);
+}

@@ -1,0 +1,30 @@
+/*
+ * A listening unix socket at a path, which is tidied away at the end.
+ */
+#ifndef HUSK_BACKENDS_LISTENER_H
+#define HUSK_BACKENDS_LISTENER_H
+
+#include <sys/types.h>
+
+struct listener {
+    int fd;           /* -1: none */
+    const char *path; /* bound by us; NULL: nothing to remove */
+    dev_t device;     /* what was bound, so that no other is removed */
+    ino_t inode;
+};
+
+#define LISTENER_NONE { .fd = -1 }
+
+/*
+ * Bind and listen. A socket file that nobody listens at is replaced. path must
+ * stay. 0, or -1 after complain().
+ */
+int listener_open(struct listener *listener, const char *path);
+
+/* Close, and remove the file. Any state. */
+void listener_close(struct listener *listener);
+
+/* Connect to a path. The descriptor, or -1 after complain(). */
+int listener_connect(const char *path);
+
+#endif
