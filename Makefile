@@ -43,6 +43,10 @@ BACKENDS = rng loop block
 UNIT = elf fdt params bzimage initrd acpi mptable image ring runtime backend_loop backend_block
 UNIT_HELP = tests/unit/driver.c tests/unit/vu_client.c
 
+# On real KVM; without one they are skipped.
+GUEST_TESTS = hello
+GUEST_HELP = tests/guest/run.c tests/guest/harness.c
+
 GUESTS = hello devices pvh config block fs hostile reboot
 
 all: $(O)/husk backends guests
@@ -90,6 +94,15 @@ $(O)/tests/peer-selftest: $(PEER_TEST:%=$(O)/obj/tests/peer/%.o) \
   $(O)/tests/husk-peer
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(ALL) -o $@ $(filter %.o,$^) -lcriterion
+
+$(O)/tests/guest: $(GUEST_TESTS:%=$(O)/obj/tests/guest/%_test.o) \
+  $(call obj,$(GUEST_HELP)) $(O)/libhusk.a
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(ALL) -o $@ $^ -lcriterion -ljansson -lfdt -lev -lm
+
+CHECKS = $(addprefix $(O)/tests/,unit peer-selftest guest)
+check: all $(CHECKS) $(O)/tests/husk-peer
+	@tests/check $(CHECKS)
 
 # Guests are freestanding; what one does not use is left out of its image.
 GUEST_RUNTIME = start boot exit interrupts memory option packed print queue \
@@ -141,5 +154,5 @@ lint: $(O)/libhusk.a
 clean:
 	rm -rf $(O)
 
-.PHONY: all backends guests run deps lint clean FORCE
+.PHONY: all backends guests run check deps lint clean FORCE
 .SECONDARY:
