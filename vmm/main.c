@@ -1,11 +1,13 @@
 /* The husk command: its options, and which of its parts does what. */
 #include <ctype.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <getopt.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "vmm/cmd.h"
 
@@ -266,10 +268,23 @@ static int probe(int argc, char **argv)
     return cmd_probe(spec, json);
 }
 
+/* A standard descriptor that is closed would become one of husk's own. */
+static void fill_standard_descriptors(void)
+{
+    int fd;
+
+    do {
+        fd = open("/dev/null", O_RDWR);
+    } while (fd >= 0 && fd <= STDERR_FILENO);
+    if (fd >= 0)
+        close(fd);
+}
+
 int main(int argc, char **argv)
 {
     const char *verb = argc > 1 ? argv[1] : "";
 
+    fill_standard_descriptors();
     if (!strcmp(verb, "run"))
         return run(argc, argv);
     if (!strcmp(verb, "probe"))
