@@ -44,7 +44,7 @@ UNIT = elf fdt params bzimage initrd acpi mptable image ring runtime backend_loo
 UNIT_HELP = tests/unit/driver.c tests/unit/vu_client.c
 
 # On real KVM; without one they are skipped.
-GUEST_TESTS = hello
+GUEST_TESTS = hello console
 GUEST_HELP = tests/guest/run.c tests/guest/harness.c
 
 GUESTS = hello devices pvh config block fs hostile reboot

@@ -160,8 +160,8 @@ static json_t *member(const struct run *run, const char *key)
 
 long long record_int(const struct run *run, const char *object, const char *key)
 {
-    json_t *value = object ? json_object_get(member(run, object), key)
-                           : member(run, key);
+    json_t *value =
+        object ? json_object_get(member(run, object), key) : member(run, key);
 
     cr_assert(json_is_integer(value), "%s in the record is no number", key);
     return json_integer_value(value);

@@ -80,8 +80,7 @@ Test(hello, every_value_has_its_status)
     for (size_t i = 0; i < sizeof values / sizeof values[0]; i++) {
         struct run run = { 0 };
 
-        run_husk(&run, "-a", fmt("status=%u", values[i].value),
-                 guest("hello"));
+        run_husk(&run, "-a", fmt("status=%u", values[i].value), guest("hello"));
         check_end(&run, values[i].status, values[i].outcome);
         CHECK_EQ(record_int(&run, NULL, "guest_value"), values[i].value);
         CHECK_STR(run.err, values[i].line);

@@ -198,15 +198,13 @@ static void reap(struct run *run)
     int status;
 
     while (waitpid(run->pid, &status, WNOHANG) == 0) {
-        if (now() - run->began >
-            (run->limit > 0 ? run->limit : DEFAULT_LIMIT))
+        if (now() - run->began > (run->limit > 0 ? run->limit : DEFAULT_LIMIT))
             over(run);
         nap(0.001);
     }
     run->seconds = now() - run->began;
     run->signalled = WIFSIGNALED(status);
-    run->status = run->signalled ? 128 + WTERMSIG(status)
-                                 : WEXITSTATUS(status);
+    run->status = run->signalled ? 128 + WTERMSIG(status) : WEXITSTATUS(status);
 }
 
 static void read_record(struct run *run)

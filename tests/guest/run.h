@@ -27,10 +27,10 @@ struct run {
     size_t in_done;
     char *out, *err; /* always with a 0 behind */
     size_t out_size, err_size;
-    int status;      /* exit status, or 128 + signal */
-    bool signalled;  /* it was the signal */
-    double seconds;  /* from start to end */
-    json_t *record;  /* of --json, if there is one */
+    int status;     /* exit status, or 128 + signal */
+    bool signalled; /* it was the signal */
+    double seconds; /* from start to end */
+    json_t *record; /* of --json, if there is one */
     const char *record_path;
     double began;
 };
@@ -90,9 +90,9 @@ void backend_stop(struct backend *backend);
 /* Its end is awaited. */
 void backend_end(struct backend *backend);
 
-#define backend_start(backend, program, ...)                                  \
+#define backend_start(backend, program, ...)                                   \
     backend_start_argv(backend, program, "--fd", ARGS(__VA_ARGS__))
-#define peer_start(peer, ...)                                                 \
+#define peer_start(peer, ...)                                                  \
     backend_start_argv(peer, "husk-peer", "--listen-fd", ARGS(__VA_ARGS__))
 
 /* Numbers and texts of the record; they must be there. */
@@ -120,19 +120,19 @@ struct holdings {
 };
 struct holdings holdings_of(pid_t pid);
 
-#define CHECK_EQ(got, want)                                                   \
-    do {                                                                      \
-        long long got_ = (long long)(got), want_ = (long long)(want);         \
-                                                                              \
-        cr_assert(got_ == want_, "%s is %lld, not %lld", #got, got_, want_);  \
+#define CHECK_EQ(got, want)                                                    \
+    do {                                                                       \
+        long long got_ = (long long)(got), want_ = (long long)(want);          \
+                                                                               \
+        cr_assert(got_ == want_, "%s is %lld, not %lld", #got, got_, want_);   \
     } while (0)
 
-#define CHECK_STR(got, want)                                                  \
-    do {                                                                      \
-        const char *got_ = (got), *want_ = (want);                            \
-                                                                              \
-        cr_assert(strcmp(got_, want_) == 0, "%s is '%s', not '%s'", #got,     \
-                  got_, want_);                                               \
+#define CHECK_STR(got, want)                                                   \
+    do {                                                                       \
+        const char *got_ = (got), *want_ = (want);                             \
+                                                                               \
+        cr_assert(strcmp(got_, want_) == 0, "%s is '%s', not '%s'", #got,      \
+                  got_, want_);                                                \
     } while (0)
 
 #endif
