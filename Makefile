@@ -29,7 +29,7 @@ CHECK_DEPS = libcriterion-dev device-tree-compiler acpica-tools strace \
 
 LIB = $(addprefix vmm/,fail.c mem.c sys.c window.c bus.c vcpu.c machine.c \
   arch_$(ARCH).c console.c words.c spec.c child.c device.c load.c vm.c) \
-  $(addprefix devices/,wire.c frontend.c vring.c config.c channel.c probe.c \
+  $(addprefix devices/,wire.c frontend.c vring.c config.c channel.c probe.c shm.c \
   names.c transport.c uart.c power.c) boot/elf.c boot/fdt.c boot/params.c \
   boot/bzimage.c boot/initrd.c boot/aml.c boot/acpi.c boot/mptable.c \
   boot/rom.c boot/image.c
@@ -37,11 +37,14 @@ LIB = $(addprefix vmm/,fail.c mem.c sys.c window.c bus.c vcpu.c machine.c \
 CMD = $(addprefix vmm/,main.c cmd_run.c cmd_probe.c cmd_record.c cmd_input.c)
 
 RUNTIME = $(addprefix devices/backends/,runtime.c session.c message.c \
-  uplink.c queue.c ring.c split.c packed.c memory.c)
-BACKENDS = rng loop block
+  uplink.c queue.c ring.c split.c packed.c memory.c listener.c)
+BACKENDS = rng loop block console net
 
-UNIT = elf fdt params bzimage initrd acpi mptable image ring runtime backend_loop backend_block
+UNIT = elf fdt params bzimage initrd acpi mptable image ring runtime \
+  backend_loop backend_block backend_console backend_net
 UNIT_HELP = tests/unit/driver.c tests/unit/vu_client.c
+UNIT += wire
+UNIT_HELP += tests/unit/far.c
 
 # On real KVM; without one they are skipped.
 GUEST_TESTS = hello console
@@ -64,6 +67,7 @@ $(O)/flags: FORCE
 	@echo '$(CC) $(ALL)' | cmp -s - $@ || echo '$(CC) $(ALL)' > $@
 
 $(O)/backends/husk-block: LIBS = -luring
+$(O)/backends/husk-net: $(O)/obj/devices/backends/netfilter.o
 $(O)/backends/husk-%: $(call obj,$(RUNTIME)) $(O)/obj/devices/backends/%.o
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(ALL) $(STATIC) -o $@ $^ -lev -lm $(LIBS)

@@ -1,7 +1,7 @@
 /*
  * A back-end's main(): options, the socket that front-ends come to, signals,
- * and one connection after another. Refuses to take a socket's path away from
- * a program that still listens there, and to cut a path that is too long.
+ * and one connection after another. Refuses anything on the command line that
+ * is not an option.
  */
 #include "devices/backends/runtime.h"
 
@@ -16,10 +16,9 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
-#include <sys/un.h>
 #include <unistd.h>
 
+#include "devices/backends/listener.h"
 #include "devices/backends/session.h"
 
 #define VERSION     "0.1.0"
@@ -28,9 +27,7 @@
 
 struct runtime {
     struct device dev;
-    int listen_fd;    /* -1: none */
-    const char *path; /* bound by us, NULL: nothing to remove */
-    struct stat bound;
+    struct listener listener;
     bool failed;
     bool ending; /* as soon as the connection is over */
     ev_io listening;
@@ -121,7 +118,7 @@ static void serve(struct runtime *rt, int fd);
 static void on_connection(struct ev_loop *loop, ev_io *w, int events)
 {
     struct runtime *rt = w->data;
-    int fd = accept4(rt->listen_fd, NULL, NULL, SOCK_CLOEXEC);
+    int fd = accept4(rt->listener.fd, NULL, NULL, SOCK_CLOEXEC);
 
     (void)events;
     if (fd >= 0) {
@@ -144,7 +141,7 @@ static void on_ended(struct session *session)
     session_free(session);
     if (rt->ending) {
         ev_break(dev->loop, EVBREAK_ALL);
-    } else if (rt->listen_fd >= 0) {
+    } else if (rt->listener.fd >= 0) {
         ev_io_start(dev->loop, &rt->listening);
     } else {
         rt->failed = failed;
@@ -190,56 +187,6 @@ static void on_hangup(struct ev_loop *loop, ev_signal *w, int events)
     rt->dev.backend->hangup(&rt->dev);
 }
 
-/* Whether a program still listens at a socket's path. */
-static bool in_use(const struct sockaddr_un *addr)
-{
-    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    bool used = fd >= 0 && (!connect(fd, (const struct sockaddr *)addr,
-                                     sizeof *addr) ||
-                            errno == EAGAIN);
-
-    if (fd >= 0)
-        close(fd);
-    return used;
-}
-
-static int listen_at(struct runtime *rt, const char *path)
-{
-    struct sockaddr_un addr = { .sun_family = AF_UNIX };
-    struct stat st;
-
-    if (!*path || strlen(path) >= sizeof addr.sun_path)
-        return complain("--socket-path=%s: 1 to %zu bytes are allowed", path,
-                        sizeof addr.sun_path - 1);
-    memcpy(addr.sun_path, path, strlen(path));
-    if (!lstat(path, &st)) {
-        if (!S_ISSOCK(st.st_mode))
-            return complain("%s: exists and is no socket", path);
-        if (in_use(&addr))
-            return complain("%s: another program listens there", path);
-        unlink(path);
-    }
-    rt->listen_fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    if (rt->listen_fd < 0)
-        return complain("socket: %s", strerror(errno));
-    if (bind(rt->listen_fd, (const struct sockaddr *)&addr, sizeof addr) < 0)
-        return complain("%s: %s", path, strerror(errno));
-    rt->path = path;
-    lstat(path, &rt->bound);
-    if (listen(rt->listen_fd, 8) < 0)
-        return complain("%s: %s", path, strerror(errno));
-    return 0;
-}
-
-static void forget_path(const struct runtime *rt)
-{
-    struct stat st;
-
-    if (rt->path && !lstat(rt->path, &st) && st.st_ino == rt->bound.st_ino &&
-        st.st_dev == rt->bound.st_dev)
-        unlink(rt->path);
-}
-
 /* A given descriptor: listen on it, or serve it. */
 static int take_fd(struct runtime *rt, int fd)
 {
@@ -250,7 +197,7 @@ static int take_fd(struct runtime *rt, int fd)
         return complain("--fd=%d: %s", fd, strerror(errno));
     fcntl(fd, F_SETFD, FD_CLOEXEC);
     if (listening)
-        rt->listen_fd = fd;
+        rt->listener.fd = fd;
     else
         serve(rt, fd);
     return rt->failed ? -1 : 0;
@@ -275,12 +222,12 @@ static int run(struct runtime *rt, const char *path, int fd)
 
     if (dev->backend->init && dev->backend->init(dev) < 0)
         return -1;
-    if ((path ? listen_at(rt, path) : take_fd(rt, fd)) < 0)
+    if ((path ? listener_open(&rt->listener, path) : take_fd(rt, fd)) < 0)
         return -1;
-    if (rt->listen_fd >= 0) {
-        fcntl(rt->listen_fd, F_SETFL,
-              fcntl(rt->listen_fd, F_GETFL) | O_NONBLOCK);
-        ev_io_init(&rt->listening, on_connection, rt->listen_fd, EV_READ);
+    if (rt->listener.fd >= 0) {
+        fcntl(rt->listener.fd, F_SETFL,
+              fcntl(rt->listener.fd, F_GETFL) | O_NONBLOCK);
+        ev_io_init(&rt->listening, on_connection, rt->listener.fd, EV_READ);
         rt->listening.data = rt;
         ev_io_start(dev->loop, &rt->listening);
     }
@@ -352,7 +299,7 @@ int backend_main(const struct backend *backend, void *state, int argc,
     rt->dev.backend = backend;
     rt->dev.state = state;
     rt->dev.shape = backend->shape;
-    rt->listen_fd = -1;
+    rt->listener = (struct listener)LISTENER_NONE;
 
     int rc = parse(rt, argc, argv, &path, &fd);
 
@@ -360,11 +307,9 @@ int backend_main(const struct backend *backend, void *state, int argc,
         rc = run(rt, path, fd);
         if (rt->dev.session)
             session_free(rt->dev.session);
-        forget_path(rt);
+        listener_close(&rt->listener);
         if (backend->fini)
             backend->fini(&rt->dev);
-        if (rt->listen_fd >= 0)
-            close(rt->listen_fd);
     }
     free(rt);
     return rc < 0 ? 1 : 0;

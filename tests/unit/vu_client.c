@@ -50,8 +50,8 @@ static void program_path(char *path, size_t size, const char *program)
     cr_assert(made > 0 && (size_t)made < size);
 }
 
-pid_t vu_exec(const char *program, const char *const *args, int keep_fd,
-              int stderr_fd)
+static pid_t execute(const char *program, const char *const *args, int keep_fd,
+                     int in, int out, int stderr_fd)
 {
     char path[PATH_MAX], fd_arg[32];
     const char *argv[MAX_ARGS + 3] = { program };
@@ -71,12 +71,22 @@ pid_t vu_exec(const char *program, const char *const *args, int keep_fd,
 
     cr_assert_geq(pid, 0);
     if (!pid) {
+        if (in >= 0)
+            dup2(in, STDIN_FILENO);
+        if (out >= 0)
+            dup2(out, STDOUT_FILENO);
         if (stderr_fd >= 0)
             dup2(stderr_fd, STDERR_FILENO);
         execv(path, (char *const *)(uintptr_t)argv);
         _exit(126);
     }
     return pid;
+}
+
+pid_t vu_exec(const char *program, const char *const *args, int keep_fd,
+              int stderr_fd)
+{
+    return execute(program, args, keep_fd, -1, -1, stderr_fd);
 }
 
 void vu_connected(struct vu_client *c, int fd)
@@ -96,6 +106,12 @@ void vu_connected(struct vu_client *c, int fd)
 void vu_spawn(struct vu_client *c, const char *program,
               const char *const *args)
 {
+    vu_spawn_io(c, program, args, -1, -1);
+}
+
+void vu_spawn_io(struct vu_client *c, const char *program,
+                 const char *const *args, int in, int out)
+{
     int pair[2];
 
     memset(c, 0, sizeof *c);
@@ -105,7 +121,7 @@ void vu_spawn(struct vu_client *c, const char *program,
     int theirs = dup(pair[1]); /* without CLOEXEC */
 
     close(pair[1]);
-    c->pid = vu_exec(program, args, theirs, c->stderr_fd);
+    c->pid = execute(program, args, theirs, in, out, c->stderr_fd);
     close(theirs);
     vu_connected(c, pair[0]);
 }

@@ -39,6 +39,10 @@ struct vu_client {
 void vu_spawn(struct vu_client *c, const char *program,
               const char *const *args);
 
+/* The same with standard input and output; -1: the test's own. */
+void vu_spawn_io(struct vu_client *c, const char *program,
+                 const char *const *args, int in, int out);
+
 /* Start it otherwise, and use a connected socket. */
 pid_t vu_exec(const char *program, const char *const *args, int keep_fd,
               int stderr_fd);
