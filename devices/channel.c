@@ -12,7 +12,7 @@
 
 #define REFUSED 1u
 
-int channel_init(struct channel *channel, void (*config_changed)(void *ctx),
+int channel_init(struct channel *channel, const struct channel_ops *ops,
                  void *ctx)
 {
     int pair[2];
@@ -23,7 +23,7 @@ int channel_init(struct channel *channel, void (*config_changed)(void *ctx),
         return -errno;
     wire_init(&channel->wire, pair[0]);
     channel->far = pair[1];
-    channel->config_changed = config_changed;
+    channel->ops = ops;
     channel->ctx = ctx;
     return 0;
 }
@@ -49,33 +49,60 @@ static int answer(struct channel *channel, const struct vu_header *header,
     return rc;
 }
 
+/* A request whose payload and descriptors are as they must be. */
+static bool is(const struct wire_message *message, uint32_t request,
+               size_t size, unsigned n_fds)
+{
+    return message->header.request == request &&
+           message->header.size == size && message->n_fds == n_fds;
+}
+
+static int carry_out(struct channel *channel,
+                     const struct wire_message *message)
+{
+    const struct channel_ops *ops = channel->ops;
+    bool inband = channel->acked & VU_PF_INBAND_NOTIFICATIONS;
+    bool shm = channel->acked & VU_PF_SHMEM;
+    struct vu_map map;
+
+    if (is(message, VU_BACKEND_CONFIG_CHANGE_MSG, 0, 0))
+        return ops->config_changed(channel->ctx);
+    if (inband &&
+        is(message, VU_BACKEND_VRING_CALL, sizeof(struct vu_vring_state), 0))
+        return ops->call(channel->ctx);
+    if (inband &&
+        is(message, VU_BACKEND_VRING_ERR, sizeof(struct vu_vring_state), 0))
+        return ops->ring_error(channel->ctx);
+    if (shm && is(message, VU_BACKEND_SHMEM_MAP, sizeof map, 1)) {
+        memcpy(&map, message->payload, sizeof map);
+        return ops->map(channel->ctx, &map, message->fds[0]);
+    }
+    if (shm && is(message, VU_BACKEND_SHMEM_UNMAP, sizeof map, 0)) {
+        memcpy(&map, message->payload, sizeof map);
+        return ops->unmap(channel->ctx, &map);
+    }
+    return -EOPNOTSUPP;
+}
+
 int channel_step(struct channel *channel, struct husk_err *err)
 {
-    bool changed = false;
     int rc = 0;
 
     for (unsigned i = 0; i < BATCH && rc == 0; i++) {
         struct wire_message message;
-        bool known;
 
         rc = wire_pull(&channel->wire, &message, err);
         if (rc < 0)
             break;
         if ((message.header.flags & VU_VERSION_MASK) != VU_VERSION ||
-            message.header.flags & VU_REPLY) {
-            rc = fail(err, -EPROTO, "the back-end's request %u has flags 0x%x",
-                      message.header.request, message.header.flags);
-            break;
-        }
-        known = message.header.request == VU_BACKEND_CONFIG_CHANGE_MSG &&
-                message.header.size == 0 && message.n_fds == 0;
-        changed |= known;
-        rc = answer(channel, &message.header, known ? 0 : REFUSED);
+            message.header.flags & VU_REPLY)
+            return fail(err, -EPROTO, "the back-end's request %u has flags "
+                        "0x%x", message.header.request, message.header.flags);
+        rc = answer(channel, &message.header,
+                    carry_out(channel, &message) == 0 ? 0 : REFUSED);
         if (rc == -EAGAIN) /* it takes no answers: it is not owed any */
-            rc = fail(err, -EPROTO, "the back-end sends requests and takes no "
-                      "answers");
+            return fail(err, -EPROTO, "the back-end sends requests and takes "
+                        "no answers");
     }
-    if (changed)
-        channel->config_changed(channel->ctx);
     return rc == -EAGAIN ? 0 : rc;
 }

@@ -10,17 +10,27 @@
 
 #include "devices/wire.h"
 
+/* What a back-end may ask. The loop's thread; 0, or what is answered as an
+ * error. */
+struct channel_ops {
+    int (*config_changed)(void *ctx);
+    int (*call)(void *ctx); /* in-band: interrupt the guest */
+    int (*ring_error)(void *ctx);
+    int (*map)(void *ctx, const struct vu_map *map, int fd); /* fd: borrowed */
+    int (*unmap)(void *ctx, const struct vu_map *map);
+};
+
 struct channel {
     struct wire wire; /* our end */
     int far;          /* the back-end's end, until it was sent; -1 */
-    /* the config space has changed. The loop's thread. */
-    void (*config_changed)(void *ctx);
+    uint64_t acked;   /* protocol features: what may be asked */
+    const struct channel_ops *ops;
     void *ctx;
 };
 
 /* Make the pair.
  *   -errno  as of socketpair() */
-int channel_init(struct channel *channel, void (*config_changed)(void *ctx),
+int channel_init(struct channel *channel, const struct channel_ops *ops,
                  void *ctx);
 
 /* Close both ends. Safe to repeat, and on one that is all zero but fd -1. */

@@ -21,6 +21,10 @@
 #define FRONTEND_MAX_CONFIG 4096u /* bytes of config space */
 
 /* Protocol features whose messages are implemented here. */
+#define FRONTEND_SHM \
+    (VU_PF_SHMEM | VU_PF_BACKEND_REQ | VU_PF_BACKEND_SEND_FD) /* all or none */
+#define FRONTEND_INBAND \
+    (VU_PF_INBAND_NOTIFICATIONS | VU_PF_BACKEND_REQ | VU_PF_REPLY_ACK)
 #define FRONTEND_PROTOCOL                                                     \
     (VU_PF_MQ | VU_PF_REPLY_ACK | VU_PF_BACKEND_REQ | VU_PF_CONFIG |          \
      VU_PF_RESET_DEVICE | VU_PF_CONFIGURE_MEM_SLOTS | VU_PF_STATUS)
@@ -155,6 +159,9 @@ int frontend_ring_start(struct frontend *fe, struct vring *rings,
                         unsigned index, uint64_t deadline);
 int frontend_ring_stop(struct frontend *fe, struct vring *rings,
                        unsigned index, uint64_t deadline);
+
+/* A kick that the guest gave by a register: only where kicks go by message. */
+int frontend_kick(struct frontend *fe, uint32_t index);
 
 /* Status 0: started rings are stopped, the device is reset, the connection
  * stays. */

@@ -147,6 +147,36 @@ static int take_probe(struct frontend *fe,
     return 0;
 }
 
+/* Upstream sends all 256 sizes; fewer are enough if no other is there. */
+static int take_shm(struct frontend *fe, const struct frontend_pending *pending,
+                    const uint8_t *payload, size_t size)
+{
+    struct probe *probe = of(fe);
+
+    (void)pending;
+    if (size % 8)
+        return frontend_lose(fe, -EPROTO, "GET_SHMEM_CONFIG was answered with "
+                             "%zu bytes, whole sizes of 8 bytes are expected",
+                             size);
+    memcpy(&probe->shm, payload, size);
+    return 0;
+}
+
+/* What is acknowledged: what is offered, served, and whole. */
+static uint64_t choose(const struct probe *probe)
+{
+    uint64_t offered = probe->fe->protocol;
+    uint64_t bits = offered & FRONTEND_PROTOCOL;
+
+    if (probe->backend_req_fd < 0)
+        return bits & ~VU_PF_BACKEND_REQ;
+    if ((offered & FRONTEND_SHM) == FRONTEND_SHM)
+        bits |= FRONTEND_SHM;
+    if (probe->given.inband && (offered & FRONTEND_INBAND) == FRONTEND_INBAND)
+        bits |= FRONTEND_INBAND;
+    return bits;
+}
+
 static bool wants_probe(const struct probe *probe)
 {
     return probe->fe->protocol & VU_PF_STANDALONE &&
@@ -314,9 +344,8 @@ static int ask_all(struct probe *probe)
     bool probing = wants_probe(probe);
     int rc = 0;
 
-    fe->acked = fe->protocol & FRONTEND_PROTOCOL;
-    if (probe->backend_req_fd < 0)
-        fe->acked &= ~VU_PF_BACKEND_REQ;
+    fe->acked = choose(probe);
+    memset(&probe->shm, 0, sizeof probe->shm);
     if (!probing) {
         probe->dialect = PROBE_NONE;
         rc = need_values(probe);
@@ -335,6 +364,9 @@ static int ask_all(struct probe *probe)
         rc = ask(fe, VU_GET_FEATURES, 8, 8, false, take_fence);
     if (rc == 0 && fe->acked & VU_PF_CONFIGURE_MEM_SLOTS)
         rc = ask(fe, VU_GET_MAX_MEM_SLOTS, 8, 8, false, take_u64);
+    if (rc == 0 && fe->acked & VU_PF_SHMEM)
+        rc = ask(fe, VU_GET_SHMEM_CONFIG, 8, sizeof probe->shm, false,
+                 take_shm);
     if (rc == 0 && fe->acked & VU_PF_BACKEND_REQ)
         rc = frontend_send(fe, VU_SET_BACKEND_REQ_FD, NULL, 0,
                            &probe->backend_req_fd, 1);

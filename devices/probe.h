@@ -26,6 +26,7 @@ struct probe_given {
     enum probe_mode mode;
     bool has_id, has_vqs, has_config_size;
     uint32_t id, vqs, config_size;
+    bool inband;           /* kicks and calls by message, if offered */
     const uint8_t *config; /* config_size bytes instead of the back-end's */
 };
 
@@ -50,6 +51,7 @@ struct probe {
     bool saw_bit18;
 
     uint32_t id, config_size, min_vqs, max_vqs; /* the back-end's answers */
+    struct vu_shm_config shm; /* its regions; all zero: none */
 
     /* the verdict */
     uint32_t vqs;

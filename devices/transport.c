@@ -87,6 +87,20 @@ static void show_status(struct transport *t)
     show(t, VIRTIO_MMIO_STATUS, t->status);
 }
 
+/* 4.2.2: all ones where there is no such region. Linux takes 0 for one. */
+static void show_shm(struct transport *t)
+{
+    const struct shm_region *region =
+        t->is.shm ? shm_find(t->is.shm, t->shm_sel) : NULL;
+    uint64_t size = region ? region->size : UINT64_MAX;
+    uint64_t base = region ? region->base : UINT64_MAX;
+
+    show(t, VIRTIO_MMIO_SHM_LEN, (uint32_t)size);
+    show(t, VIRTIO_MMIO_SHM_LEN + 4, (uint32_t)(size >> 32));
+    show(t, VIRTIO_MMIO_SHM_BASE, (uint32_t)base);
+    show(t, VIRTIO_MMIO_SHM_BASE + 4, (uint32_t)(base >> 32));
+}
+
 /* All registers as they are at start and after a reset. */
 static void show_reset(struct transport *t)
 {
@@ -102,6 +116,7 @@ static void show_reset(struct transport *t)
     show(t, VIRTIO_MMIO_INTERRUPT_STATUS, 0);
     show_features(t);
     show_selected(t);
+    show_shm(t);
     show_status(t);
 }
 
@@ -129,9 +144,6 @@ int transport_init(struct transport *t, const struct window *window,
     show(t, VIRTIO_MMIO_VERSION, 2);
     show(t, VIRTIO_MMIO_DEVICE_ID, identity->id);
     show(t, VIRTIO_MMIO_VENDOR_ID, VENDOR);
-    /* all ones: there is no such region. Linux takes 0 for one. */
-    for (uint32_t i = 0; i < 16; i += 4)
-        show(t, VIRTIO_MMIO_SHM_LEN + i, UINT32_MAX);
     if (identity->config_size)
         memcpy(t->window.page + VIRTIO_MMIO_CONFIG, identity->config,
                identity->config_size);
@@ -260,7 +272,7 @@ static bool prepare_kick(struct transport *t, unsigned index)
             return false;
         __atomic_store_n(&ring->kick, fd, __ATOMIC_RELEASE);
     }
-    if (!ring->direct) {
+    if (!ring->direct && !t->is.inband) {
         int rc = window_notify(&t->window, VIRTIO_MMIO_QUEUE_NOTIFY, index,
                                ring->kick);
 
@@ -500,6 +512,7 @@ static void write_register(struct transport *t, uint32_t offset, uint32_t value,
         break;
     case VIRTIO_MMIO_SHM_SEL:
         t->shm_sel = value;
+        show_shm(t);
         break;
     default:
         write_ring(t, offset, value, deadline);
@@ -507,8 +520,9 @@ static void write_register(struct transport *t, uint32_t offset, uint32_t value,
     }
 }
 
-/* A kick that KVM did not take. Needs no lock: a kick descriptor stays. */
-static void notify(struct transport *t, uint32_t index)
+/* A kick that KVM did not take. Needs no lock: a kick descriptor stays, and
+ * only one that goes by message needs the connection. */
+static void notify(struct transport *t, uint32_t index, uint64_t deadline)
 {
     uint64_t one = 1;
     ssize_t n;
@@ -516,6 +530,14 @@ static void notify(struct transport *t, uint32_t index)
 
     if (index >= t->is.vqs)
         return;
+    if (t->is.inband) {
+        if (lock_until(t, deadline)) {
+            if (t->rings[index].started && !t->lost)
+                went_well(t, t->ops->kick(t->ctx, index, deadline));
+            transport_unlock(t);
+        }
+        return;
+    }
     fd = __atomic_load_n(&t->rings[index].kick, __ATOMIC_ACQUIRE);
     if (fd < 0)
         return;
@@ -543,11 +565,11 @@ void transport_write(struct transport *t, uint64_t offset, const void *data,
         (offset < VIRTIO_MMIO_CONFIG && size != 4))
         return;
     memcpy(&value, data, size);
+    deadline = deadline_now() + (uint64_t)(t->is.deadline * 1e9);
     if (offset == VIRTIO_MMIO_QUEUE_NOTIFY) {
-        notify(t, value);
+        notify(t, value, deadline);
         return;
     }
-    deadline = deadline_now() + (uint64_t)(t->is.deadline * 1e9);
     if (!lock_until(t, deadline))
         return; /* whoever holds it is about to lose the device */
     if (offset < VIRTIO_MMIO_CONFIG)

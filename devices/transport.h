@@ -15,6 +15,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "devices/shm.h"
 #include "devices/vring.h"
 #include "vmm/mem.h"
 #include "vmm/window.h"
@@ -37,6 +38,8 @@ struct transport_ops {
     int (*send_reset)(void *ctx, struct vring *rings, unsigned n); /* no wait */
     int (*config_write)(void *ctx, uint32_t offset, const void *data,
                         uint32_t size, uint64_t deadline);
+    /* a kick by message, where rings have no kick descriptor */
+    int (*kick)(void *ctx, uint32_t index, uint64_t deadline);
     /* The lock is about to be released: the last chance to see to what the
      * loop could not do meanwhile. */
     void (*leave)(void *ctx);
@@ -50,6 +53,8 @@ struct transport_identity {
     uint64_t features;   /* offered by the back-end */
     uint32_t config_size;
     const uint8_t *config;
+    const struct shm *shm; /* its shared memory regions, placed; or NULL */
+    bool inband;           /* kicks go by message */
     double deadline; /* seconds that one access may take */
 };
 

@@ -150,6 +150,25 @@ struct vu_specs { /* the answer of dialect "specs" */
     uint32_t max_vqs;
 };
 
+#define VU_MAX_SHM 256u /* shared memory regions, by their id */
+
+struct vu_shm_config { /* the answer to GET_SHMEM_CONFIG */
+    uint32_t n_regions; /* sizes that are not 0 */
+    uint32_t padding;
+    uint64_t size[VU_MAX_SHM];
+};
+
+#define VU_MAP_WRITABLE UINT64_C(1)
+
+struct vu_map { /* SHMEM_MAP, with a descriptor, and SHMEM_UNMAP */
+    uint8_t shmid;
+    uint8_t padding[7];
+    uint64_t fd_offset;
+    uint64_t shm_offset;
+    uint64_t size;
+    uint64_t flags;
+};
+
 struct vu_inflight {
     uint64_t mmap_size;
     uint64_t mmap_offset;

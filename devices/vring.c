@@ -148,6 +148,11 @@ static int set_fd(struct frontend *fe, uint32_t request, uint64_t index, int fd)
                           (uint32_t)index);
 }
 
+static bool is_inband(const struct frontend *fe)
+{
+    return fe->acked & VU_PF_INBAND_NOTIFICATIONS;
+}
+
 static int send_ring(struct frontend *fe, struct vring *ring, uint32_t index)
 {
     bool packed = fe->driver_features & VIRTIO_F_RING_PACKED;
@@ -169,22 +174,36 @@ static int send_ring(struct frontend *fe, struct vring *ring, uint32_t index)
         (rc = frontend_setup(fe, VU_SET_VRING_ADDR, &addr, sizeof addr, NULL,
                              0, index)) < 0 ||
         (rc = set_state(fe, VU_SET_VRING_BASE, index,
-                        packed ? PACKED_BASE : 0)) < 0 ||
-        (rc = set_fd(fe, VU_SET_VRING_ERR, index, fe->err_fd)) < 0 ||
-        (rc = set_fd(fe, VU_SET_VRING_CALL, index, fe->call_fd)) < 0 ||
-        (rc = set_fd(fe, VU_SET_VRING_KICK, index, ring->kick)) < 0)
+                        packed ? PACKED_BASE : 0)) < 0)
+        return rc;
+    /* in-band, calls and errors come by the channel, and kicks go by message */
+    if (!is_inband(fe) &&
+        ((rc = set_fd(fe, VU_SET_VRING_ERR, index, fe->err_fd)) < 0 ||
+         (rc = set_fd(fe, VU_SET_VRING_CALL, index, fe->call_fd)) < 0 ||
+         (rc = set_fd(fe, VU_SET_VRING_KICK, index, ring->kick)) < 0))
         return rc;
     if (!(fe->features & VHOST_F_PROTOCOL_FEATURES))
         return 0; /* without bit 30 a ring starts enabled */
     return set_state(fe, VU_SET_VRING_ENABLE, index, 1);
 }
 
-static void kick(const struct vring *ring)
+int frontend_kick(struct frontend *fe, uint32_t index)
+{
+    struct vu_vring_state state = { index, 0 };
+
+    return frontend_send(fe, VU_VRING_KICK, &state, sizeof state, NULL, 0);
+}
+
+static int kick(struct frontend *fe, const struct vring *ring, uint32_t index)
 {
     uint64_t one = 1;
-    ssize_t n = write(ring->kick, &one, sizeof one);
+    ssize_t n;
 
+    if (is_inband(fe))
+        return frontend_kick(fe, index);
+    n = write(ring->kick, &one, sizeof one);
     (void)n; /* full: the back-end has kicks to take already */
+    return 0;
 }
 
 int frontend_status(struct frontend *fe, uint8_t status, uint64_t deadline)
@@ -224,10 +243,10 @@ int frontend_start(struct frontend *fe, struct vring *rings, unsigned n,
     if (rc < 0 || (rc = set_status(fe, status)) < 0 || (rc = fence(fe)) < 0 ||
         (rc = frontend_wait(fe, deadline)) < 0)
         return rc;
-    for (unsigned i = 0; i < n; i++)
+    for (unsigned i = 0; i < n && rc == 0; i++)
         if (rings[i].started)
-            kick(&rings[i]);
-    return 0;
+            rc = kick(fe, &rings[i], i);
+    return rc < 0 ? rc : frontend_wait(fe, deadline); /* sends them in-band */
 }
 
 int frontend_ring_start(struct frontend *fe, struct vring *rings,
@@ -237,8 +256,8 @@ int frontend_ring_start(struct frontend *fe, struct vring *rings,
 
     if (rc < 0 || (rc = fence(fe)) < 0 || (rc = frontend_wait(fe, deadline)) < 0)
         return rc;
-    kick(&rings[index]);
-    return 0;
+    rc = kick(fe, &rings[index], index);
+    return rc < 0 ? rc : frontend_wait(fe, deadline);
 }
 
 static int send_stop(struct frontend *fe, struct vring *ring, uint32_t index)

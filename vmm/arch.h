@@ -27,6 +27,9 @@ extern const gpa_t arch_hole_start, arch_hole_end, arch_virtio_base;
 /* The pvpanic register. */
 extern const gpa_t arch_panic_base;
 
+/* Guest physical addresses that the processor has, in bits. */
+unsigned arch_address_bits(const struct machine *machine);
+
 /* Interrupt pin of device number index; pins repeat when they run out. */
 uint32_t arch_virtio_pin(unsigned index);
 /* How many pins there are for devices. */

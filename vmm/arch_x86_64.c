@@ -36,6 +36,18 @@ unsigned arch_virtio_pins(void)
     return N_PINS;
 }
 
+#define CPUID_ADDRESSES 0x80000008u
+
+unsigned arch_address_bits(const struct machine *machine)
+{
+    const struct kvm_cpuid2 *cpuid = machine->arch.cpuid;
+
+    for (uint32_t i = 0; cpuid && i < cpuid->nent; i++)
+        if (cpuid->entries[i].function == CPUID_ADDRESSES)
+            return cpuid->entries[i].eax & 0xff;
+    return 36; /* what every 64-bit processor has */
+}
+
 /* All that the host can give a guest; the list's length is found by trying. */
 static int fetch_cpuid(struct machine *machine, struct husk_err *err)
 {

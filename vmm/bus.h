@@ -7,7 +7,7 @@
 
 #include <stdint.h>
 
-#define BUS_MAX_RANGES 64
+#define BUS_MAX_RANGES 512
 
 struct bus_ops {
     /* size is 1, 2, 4 or 8; offset is from the range's base. vCPU threads. */

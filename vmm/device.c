@@ -162,6 +162,7 @@ static void arm(struct device *device)
 
 static int connect_or_start(struct device *device, struct husk_err *err);
 static void config_arrived(void *ctx);
+static const struct channel_ops channel_ops;
 
 static int watch_hang_up(struct device *device)
 {
@@ -179,6 +180,7 @@ static int watch_hang_up(struct device *device)
 
 static void become_ready(struct device *device)
 {
+    struct husk_err err, inner;
     int rc;
 
     watch(device, 0);
@@ -188,16 +190,21 @@ static void become_ready(struct device *device)
                            device->probe.note);
     device->fe.ctx = device;
     device->fe.config_arrived = config_arrived;
+    rc = shm_init(&device->shm, &device->probe.shm, &inner);
+    if (rc < 0) {
+        fail(&err, rc, "%s: %s", device->spec.name, inner.text);
+        give_up(device, &err);
+        return;
+    }
     rc = watch_hang_up(device);
     if (rc < 0) {
-        struct husk_err err;
-
         fail(&err, rc, "%s: epoll: %s", device->spec.name, strerror(-rc));
         give_up(device, &err);
         return;
     }
     if (device->fe.acked & VU_PF_BACKEND_REQ) {
         sys_close(&device->channel.far); /* the back-end has it now */
+        device->channel.acked = device->fe.acked;
         ev_io_set(&device->requests, device->channel.wire.fd, EV_READ);
         ev_io_start(device->loop, &device->requests);
     }
@@ -235,7 +242,7 @@ static int begin_probe(struct device *device, int fd, struct husk_err *err)
 
     frontend_init(&device->fe, fd);
     channel_fini(&device->channel);
-    rc = channel_init(&device->channel, device->channel.config_changed, device);
+    rc = channel_init(&device->channel, &channel_ops, device);
     if (rc < 0)
         return fail(err, rc, "%s: socketpair: %s", device->spec.name,
                     strerror(-rc));
@@ -425,6 +432,19 @@ static void on_hang_up(struct ev_loop *loop, ev_io *watcher, int revents)
     }
 }
 
+static int ring_failed(void *ctx)
+{
+    struct device *device = ctx;
+
+    if (device->ring_errors++ < RING_ERRORS)
+        say(device, HUSK_LOG_WARNING, "the back-end signals an error on a "
+            "ring: the guest must reset the device");
+    atomic_store(&device->ring_error, true);
+    if (device->has_transport)
+        transport_work(&device->transport);
+    return 0;
+}
+
 static void on_err(struct ev_loop *loop, ev_io *watcher, int revents)
 {
     struct device *device = watcher->data;
@@ -434,12 +454,7 @@ static void on_err(struct ev_loop *loop, ev_io *watcher, int revents)
     (void)revents;
     if (read(device->err_fd, &count, sizeof count) < 0)
         return;
-    if (device->ring_errors++ < RING_ERRORS)
-        say(device, HUSK_LOG_WARNING, "the back-end signals an error on a "
-            "ring: the guest must reset the device");
-    atomic_store(&device->ring_error, true);
-    if (device->has_transport)
-        transport_work(&device->transport);
+    ring_failed(device);
 }
 
 static void on_requests(struct ev_loop *loop, ev_io *watcher, int revents)
@@ -457,7 +472,7 @@ static void on_requests(struct ev_loop *loop, ev_io *watcher, int revents)
 }
 
 /* The back-end says so, on the loop. */
-static void config_changed(void *ctx)
+static int config_changed(void *ctx)
 {
     struct device *device = ctx;
 
@@ -468,7 +483,40 @@ static void config_changed(void *ctx)
                frontend_config_refresh(&device->fe) == 0) {
         watch(device, frontend_events(&device->fe));
     }
+    return 0;
 }
+
+static int inband_call(void *ctx)
+{
+    struct device *device = ctx;
+    uint64_t one = 1;
+
+    if (device->call_fd >= 0 && write(device->call_fd, &one, sizeof one) < 0)
+        return -errno;
+    return 0;
+}
+
+static int map_shm(void *ctx, const struct vu_map *map, int fd)
+{
+    struct device *device = ctx;
+
+    return shm_map(&device->shm, map, fd);
+}
+
+static int unmap_shm(void *ctx, const struct vu_map *map)
+{
+    struct device *device = ctx;
+
+    return shm_unmap(&device->shm, map);
+}
+
+static const struct channel_ops channel_ops = {
+    .config_changed = config_changed,
+    .call = inband_call,
+    .ring_error = ring_failed,
+    .map = map_shm,
+    .unmap = unmap_shm,
+};
 
 static void config_arrived(void *ctx)
 {
@@ -488,6 +536,9 @@ static void leave(void *ctx)
 
     if (atomic_exchange(&device->hung_up, false))
         frontend_lose(fe, -EPIPE, "the back-end hung up");
+    if (atomic_exchange(&device->faulted, false))
+        frontend_lose(fe, -EFAULT, "the guest read shared memory behind which "
+                      "the back-end cut its file short");
     if (atomic_exchange(&device->ring_error, false) ||
         fe->device_status & VIRTIO_STATUS_NEEDS_RESET)
         transport_needs_reset(&device->transport, false);
@@ -570,8 +621,7 @@ int device_init(struct device *device, struct ev_loop *loop, const char *spec,
     device->events = *events;
     device->hang_up_fd = device->err_fd = device->call_fd = -1;
     device->fe.wire.fd = -1;
-    device->channel = (struct channel){ .wire = { .fd = -1 }, .far = -1,
-                                        .config_changed = config_changed };
+    device->channel = (struct channel){ .wire = { .fd = -1 }, .far = -1 };
     child_init(&device->child);
     ev_init(&device->socket, on_socket);
     ev_init(&device->hang_up, on_hang_up);
@@ -594,6 +644,7 @@ void device_fini(struct device *device)
     if (device->has_transport)
         transport_fini(&device->transport);
     device->has_transport = false;
+    shm_fini(&device->shm);
     frontend_fini(&device->fe);
     channel_fini(&device->channel);
     end_child(device, deadline_now() + 1000000000u);
@@ -664,7 +715,18 @@ static int op_reset(void *ctx, struct vring *rings, unsigned n,
 {
     struct device *device = ctx;
 
-    return frontend_reset(&device->fe, rings, n, deadline);
+    int rc = frontend_reset(&device->fe, rings, n, deadline);
+
+    shm_clear(&device->shm);
+    return rc;
+}
+
+static int op_kick(void *ctx, uint32_t index, uint64_t deadline)
+{
+    struct device *device = ctx;
+    int rc = frontend_kick(&device->fe, index);
+
+    return rc < 0 ? rc : frontend_wait(&device->fe, deadline);
 }
 
 static int op_config_write(void *ctx, uint32_t offset, const void *data,
@@ -679,6 +741,7 @@ static int op_send_reset(void *ctx, struct vring *rings, unsigned n)
 {
     struct device *device = ctx;
 
+    shm_clear(&device->shm);
     return frontend_send_reset(&device->fe, rings, n);
 }
 
@@ -691,6 +754,7 @@ static const struct transport_ops transport_ops = {
     .reset = op_reset,
     .send_reset = op_send_reset,
     .config_write = op_config_write,
+    .kick = op_kick,
     .leave = leave,
 };
 
@@ -705,6 +769,8 @@ int device_place(struct device *device, const struct window *window,
         .features = device->fe.features,
         .config_size = device->probe.config_size,
         .config = device->fe.config,
+        .shm = device->shm.n ? &device->shm : NULL,
+        .inband = device->fe.acked & VU_PF_INBAND_NOTIFICATIONS,
         .deadline = device->spec.deadline,
     };
     int rc = transport_init(&device->transport, window, mem, &identity, call_fd,
@@ -734,6 +800,68 @@ static void bus_write_op(void *ctx, uint64_t offset, const void *data,
 
 static const struct bus_ops registers = { bus_read_op, bus_write_op };
 
+#define SHM_ALIGN (UINT64_C(1) << 21) /* so that large pages can be used */
+
+void device_place_shm(struct device *device, gpa_t base, gpa_t *end)
+{
+    for (unsigned i = 0; i < device->shm.n; i++) {
+        base = (base + SHM_ALIGN - 1) & ~(SHM_ALIGN - 1);
+        device->shm.regions[i].base = base;
+        base += device->shm.regions[i].size;
+    }
+    *end = base;
+}
+
+bool device_faulted(struct device *device)
+{
+    if (!device->has_transport || !shm_is_broken(&device->shm))
+        return false;
+    shm_clear(&device->shm); /* the guest goes on, over zeros */
+    atomic_store(&device->faulted, true);
+    transport_work(&device->transport);
+    return true;
+}
+
+/*
+ * An access to shared memory that left KVM_RUN: KVM could not read or write
+ * what is mapped there.
+ */
+static void shm_read(void *ctx, uint64_t offset, void *data, unsigned size)
+{
+    (void)offset;
+    memset(data, 0, size);
+    device_faulted(ctx);
+}
+
+static void shm_write(void *ctx, uint64_t offset, const void *data,
+                      unsigned size)
+{
+    (void)offset;
+    (void)data;
+    (void)size;
+    device_faulted(ctx);
+}
+
+static const struct bus_ops shm_faults = { shm_read, shm_write };
+
+static int attach_shm(struct device *device, struct machine *machine,
+                      struct husk_err *err)
+{
+    int rc = 0;
+
+    for (unsigned i = 0; i < device->shm.n && rc == 0; i++) {
+        const struct shm_region *region = &device->shm.regions[i];
+
+        rc = machine_add_slot(machine, region->base, region->size, region->map,
+                              err);
+        if (rc == 0 && (rc = bus_add(&machine->mmio, region->base, region->size,
+                                     &shm_faults, device)) < 0)
+            fail(err, rc, "%s: no place on the bus for shared memory: %s",
+                 device->spec.name, strerror(-rc));
+    }
+    return rc;
+}
+
 int device_attach(struct device *device, struct machine *machine,
                   struct husk_err *err)
 {
@@ -741,6 +869,8 @@ int device_attach(struct device *device, struct machine *machine,
                      device->transport.window.size, &registers,
                      &device->transport);
 
-    return rc < 0 ? fail(err, rc, "%s: no place on the bus: %s",
-                         device->spec.name, strerror(-rc)) : 0;
+    if (rc < 0)
+        return fail(err, rc, "%s: no place on the bus: %s", device->spec.name,
+                    strerror(-rc));
+    return attach_shm(device, machine, err);
 }

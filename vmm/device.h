@@ -13,6 +13,7 @@
 #include "devices/channel.h"
 #include "devices/frontend.h"
 #include "devices/probe.h"
+#include "devices/shm.h"
 #include "devices/transport.h"
 #include "vmm/child.h"
 #include "vmm/machine.h"
@@ -51,9 +52,9 @@ struct device {
     struct frontend fe;
     struct probe probe;
     struct channel channel;
-    bool has_channel;
     struct transport transport;
     bool has_transport;
+    struct shm shm;
     int call_fd;  /* borrowed from the pin */
     int err_fd;   /* eventfd, owned */
     gpa_t base;
@@ -66,7 +67,7 @@ struct device {
     unsigned ring_errors; /* said so far */
 
     /* set by the loop, seen to by whoever holds the device's lock */
-    atomic_bool hung_up, ring_error, config_changed;
+    atomic_bool hung_up, ring_error, config_changed, faulted;
     atomic_bool watching; /* the loop takes answers that are due */
     bool notify; /* lock: an answer that is due is to interrupt the guest */
     bool told;   /* lock: the loss has been told */
@@ -87,6 +88,14 @@ int device_start(struct device *device, struct husk_err *err);
 
 /* Bytes of window that a ready device needs. */
 size_t device_window_size(const struct device *device);
+
+/* Guest memory faulted; true if this device's shared memory is to blame, which
+ * is lost then. Any thread. */
+bool device_faulted(struct device *device);
+
+/* Give the shared memory regions of a ready device their places, from base up;
+ * *end is where the last one ends. */
+void device_place_shm(struct device *device, gpa_t base, gpa_t *end);
 
 /* A ready device gets its registers and interrupt. */
 int device_place(struct device *device, const struct window *window,

@@ -84,6 +84,19 @@ static int set_slots(struct machine *machine, struct husk_err *err)
                      machine->windows->size, machine->windows->map,
                      KVM_MEM_READONLY) < 0;
     machine->windows->vm_fd = machine->vm_fd;
+    machine->n_slots = slot + 1;
+    return 0;
+}
+
+int machine_add_slot(struct machine *machine, gpa_t base, uint64_t size,
+                     void *host, struct husk_err *err)
+{
+    int rc = set_slot(machine, machine->n_slots, base, size, host, 0);
+
+    if (rc < 0)
+        return fail(err, rc, "memory slot %u: %s", machine->n_slots,
+                    strerror(-rc));
+    machine->n_slots++;
     return 0;
 }
 

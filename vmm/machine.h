@@ -25,6 +25,9 @@ struct machine_events {
     void (*crashed)(void *ctx, const char *where);
     /* KVM or its emulator failed */
     void (*failed)(void *ctx, const char *text);
+    /* guest memory that cannot be read: true if it is a device's doing, and has
+     * been put right */
+    bool (*faulted)(void *ctx);
     void *ctx;
 };
 
@@ -34,6 +37,7 @@ struct machine {
     bool exits_on_read; /* no read-only slot over the windows */
     struct machine_events events;
     int kvm_fd, vm_fd;
+    uint32_t n_slots;
     int run_size; /* of a vCPU's shared page */
     struct arch_machine arch;
     struct bus pio, mmio;
@@ -63,6 +67,11 @@ struct machine_config {
 int machine_init(struct machine *machine, const struct machine_config *config,
                  struct husk_err *err);
 void machine_fini(struct machine *machine);
+
+/* One slot of memory more. Late ones cost a grace period each.
+ *   other  what KVM said */
+int machine_add_slot(struct machine *machine, gpa_t base, uint64_t size,
+                     void *host, struct husk_err *err);
 
 /* An eventfd that raises interrupt pin gsi, by edge. */
 int machine_irqfd(struct machine *machine, int eventfd, uint32_t gsi,

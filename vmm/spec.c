@@ -204,6 +204,12 @@ static int take_pair(struct spec *spec, const char *key, const char *value,
         return take_config(spec, value, err);
     if (!strcmp(key, "probe"))
         return take_probe(spec, value, err);
+    if (!strcmp(key, "inband")) {
+        if (strcmp(value, "on") && strcmp(value, "off"))
+            return fail(err, -EINVAL, "inband=%s: give on or off", value);
+        given->inband = !strcmp(value, "on");
+        return 0;
+    }
     if (!strcmp(key, "queue-size"))
         return take_queue_size(spec, value, err);
     if (!strcmp(key, "deadline"))
@@ -213,8 +219,8 @@ static int take_pair(struct spec *spec, const char *key, const char *value,
     if (!strcmp(key, "name"))
         return take_name(spec, value, err);
     return fail(err, -EINVAL, "unknown key '%s': give socket, exec, id, vqs, "
-                "config-size, config, queue-size, probe, deadline, wait or "
-                "name", key);
+                "config-size, config, queue-size, probe, inband, deadline, "
+                "wait or name", key);
 }
 
 /* The words of exec=, and how the back-end is to find its front-end. */

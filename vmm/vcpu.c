@@ -20,6 +20,7 @@
 
 #define KICK SIGRTMIN
 #define STACK_SIZE (256u << 10)
+#define MAX_FAULTS 16 /* of guest memory, in a row */
 #define KERNEL_SIGSET 8 /* bytes */
 
 static int set_mask(struct vcpu *cpu)
@@ -189,13 +190,18 @@ static void *thread(void *arg)
 {
     struct vcpu *cpu = arg;
     struct machine *machine = cpu->machine;
+    unsigned faults = 0;
 
     while (!atomic_load(&machine->stopping)) {
         if (ioctl(cpu->fd, KVM_RUN, 0) == 0) {
+            faults = 0;
             if (!on_exit_reason(cpu))
                 break;
         } else if (errno == EINTR) {
             take_kick();
+        } else if (errno == EFAULT && faults++ < MAX_FAULTS) {
+            /* another vCPU may have put right what this one met */
+            machine->events.faulted(machine->events.ctx);
         } else if (errno != EAGAIN) {
             char what[96];
 

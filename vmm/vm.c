@@ -109,6 +109,17 @@ static void on_failure(void *ctx, const char *text)
     vm_end(ctx, HUSK_ERROR, -1, text);
 }
 
+/* On a vCPU whose access to guest memory KVM could not carry out. */
+static bool on_fault(void *ctx)
+{
+    struct husk_vm *vm = ctx;
+    bool found = false;
+
+    for (unsigned i = 0; i < vm->n_devices; i++)
+        found |= device_faulted(vm->devices[i]);
+    return found;
+}
+
 static void wake(void *ctx)
 {
     struct husk_vm *vm = ctx;
@@ -394,14 +405,38 @@ static int attach_devices(struct husk_vm *vm, struct husk_err *err)
     return rc;
 }
 
+#define SHM_FLOOR UINT64_C(0x100000000) /* above RAM and above the hole */
+
+/* Shared memory lies above RAM, a device's regions after another's. */
+static int place_shm(struct husk_vm *vm, struct husk_err *err)
+{
+    const struct mem *mem = &vm->mem;
+    gpa_t end = SHM_FLOOR;
+
+    for (unsigned i = 0; i < mem->n_regions; i++)
+        if (mem->region[i].base + mem->region[i].size > end)
+            end = mem->region[i].base + mem->region[i].size;
+    for (unsigned i = 0; i < vm->n_devices; i++)
+        device_place_shm(vm->devices[i], end, &end);
+    if (end > SHM_FLOOR && vm->has_machine &&
+        end > UINT64_C(1) << arch_address_bits(&vm->machine))
+        return fail(err, -ENOSPC, "memory and the devices' shared memory end "
+                    "at 0x%" PRIx64 ", the processor has %u bits of address",
+                    end, arch_address_bits(&vm->machine));
+    return 0;
+}
+
 /* All devices are known: each gets its registers and its pin. */
 static int place_devices(struct husk_vm *vm, struct husk_err *err)
 {
     size_t offset = 0;
+    int rc = place_shm(vm, err);
 
+    if (rc < 0)
+        return rc;
     for (unsigned i = 0; i < vm->n_devices; i++) {
         size_t size = device_window_size(vm->devices[i]);
-        int call_fd = pin_eventfd(vm, i, err), rc;
+        int call_fd = pin_eventfd(vm, i, err);
         struct window window;
 
         if (call_fd < 0)
@@ -693,7 +728,7 @@ static int build_machine(struct husk_vm *vm, struct husk_err *err)
         .no_window = vm->config.no_window,
         .cpus = vm->config.cpus,
         .console = { console_byte, console_room, vm },
-        .events = { on_power, on_crash, on_failure, vm },
+        .events = { on_power, on_crash, on_failure, on_fault, vm },
     };
     int rc;
 
