@@ -136,7 +136,8 @@ bool packed_wants_kick(struct queue *q)
         event = (uint16_t)((event & 0x7fff) - q->size);
     else
         event &= 0x7fff;
-    if (before > q->next)
+    /* a whole lap at once ends where it began */
+    if (before >= q->next)
         before = (uint16_t)(before - q->size);
     return (uint16_t)(q->next - event - 1) < (uint16_t)(q->next - before);
 }
