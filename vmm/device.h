@@ -113,4 +113,37 @@ void device_reboot(struct device *device);
 /* See to what the vCPUs left for the loop. */
 void device_wake(struct device *device);
 
+/* What follows is for the device's own files. */
+
+extern const struct channel_ops device_channel_ops;
+
+/* A line that begins with the device's name. */
+void device_say(struct device *device, enum husk_log level, const char *text);
+
+/* Connect or start, from scratch: what there was of a connection is dropped.
+ *   -errno  it failed at once; err is the device's line */
+int device_connect(struct device *device, struct husk_err *err);
+/* The timer's turn: try again. */
+void device_connect_on(struct device *device);
+void device_end_child(struct device *device, uint64_t deadline);
+/* A started back-end that hung up: what became of it says more. */
+bool device_last_words(struct device *device, struct husk_err *err);
+void device_on_control(struct ev_loop *loop, ev_io *watcher, int revents);
+void device_on_output(struct ev_loop *loop, ev_io *watcher, int revents);
+
+/* Go on with the probe, as far as the answers reach. */
+void device_probe_on(struct device *device);
+/* Before it was ready: the end of the attempt. */
+void device_give_up(struct device *device, const struct husk_err *err);
+
+/* Watch the connection for POLLIN, POLLOUT, both or nothing. */
+void device_watch(struct device *device, short events);
+/* (Re)start the deadline of what is due. */
+void device_arm(struct device *device);
+void device_stop_watchers(struct device *device);
+
+/* transport_ops.leave: under the device's lock, on any thread, before it is let
+ * go. */
+void device_leave(void *ctx);
+
 #endif
