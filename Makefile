@@ -48,7 +48,7 @@ UNIT += wire
 UNIT_HELP += tests/unit/far.c
 
 # On real KVM; without one they are skipped.
-GUEST_TESTS = hello console
+GUEST_TESTS = hello console devices
 GUEST_HELP = tests/guest/run.c tests/guest/harness.c
 
 GUESTS = hello devices pvh config block fs hostile reboot

@@ -20,7 +20,7 @@
 #include <unistd.h>
 
 static char folder[64];
-static char texts[1 << 17]; /* of fmt() */
+static char texts[1 << 20]; /* of fmt() */
 static size_t texts_used;
 
 const char *fmt(const char *format, ...)
