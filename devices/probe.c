@@ -36,9 +36,11 @@ bool probe_again(struct probe *probe)
 {
     int code = probe->fe->err.code;
 
-    if (!probe->asked || probe->dialect != PROBE_UNKNOWN ||
-        probe->given.mode != PROBE_AUTO)
-        return false;
+    if (!probe->asked || probe->round != PROBE_ASK ||
+        probe->given.mode != PROBE_AUTO ||
+        probe->dialect == PROBE_IS_SPECS ||
+        probe->dialect == PROBE_IS_MESSAGES)
+        return false; /* not at 41, or not because of it */
     if (code != -EPIPE && code != -ECONNRESET && code != -ETIMEDOUT)
         return false; /* it did answer, and wrongly */
     probe->dialect = PROBE_NONE;
