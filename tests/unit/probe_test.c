@@ -1,8 +1,7 @@
 /*
  * The probe against a model of a back-end, in one thread: both dialects, the
  * rule that weighs answers against the command line, and numbers that no
- * back-end may give. What a single answer may look like is in
- * probe_answers_test.c.
+ * back-end may give. What a single answer may look like is in answer_test.c.
  */
 #include "devices/probe.h"
 
