@@ -90,12 +90,15 @@ static inline bool event_passed(uint16_t event, uint16_t now, uint16_t old)
 int split_map(struct ring *ring);
 void split_start(struct ring *ring);
 struct chain *split_take(struct ring *ring);
+struct chain *split_chain(struct ring *ring, unsigned head);
 void split_give(struct ring *ring, const struct chain *chain, uint32_t written);
 void split_quiet(struct ring *ring);
 bool split_listen(struct ring *ring);
 bool split_must_tell(struct ring *ring);
 
 int packed_map(struct ring *ring);
+int packed_gather(struct ring *ring, struct gather *g, gaddr_t addr,
+                  uint32_t len, unsigned flags);
 struct chain *packed_take(struct ring *ring);
 void packed_give(struct ring *ring, const struct chain *chain,
                  uint32_t written);

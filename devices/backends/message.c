@@ -79,6 +79,7 @@ static enum answer reset_device(struct session *s)
         return WAIT;
     for (unsigned i = 0; i < s->dev->shape.max_vqs; i++)
         queue_reset(&s->queue[i]);
+    inflight_forget(&s->inflight);
     s->status = 0;
     s->bad_features = false;
     if (s->dev->backend->reset)
@@ -288,8 +289,10 @@ static enum answer get_vring_base(struct session *s)
     if (q->ring.in_flight)
         return WAIT;
     queue_tell(q);
-    if (q->ring.mem)
+    if (q->ring.mem) {
         q->ring.base = ring_base(&q->ring);
+        ring_stop(&q->ring);
+    }
     q->ring.mem = NULL;
     state.num = q->ring.base;
     return reply(s, &state, sizeof state);
@@ -448,6 +451,54 @@ static enum answer get_status(struct session *s)
     return reply_u64(s, s->status);
 }
 
+static bool any_started(const struct session *s)
+{
+    for (unsigned i = 0; i < s->dev->shape.max_vqs; i++) {
+        if (s->queue[i].started)
+            return true;
+    }
+    return false;
+}
+
+/* As the request was, which may lack the struct's padding at its end. */
+static struct vu_inflight payload_inflight(const struct session *s)
+{
+    struct vu_inflight wire = { 0 };
+
+    memcpy(&wire, s->in.payload,
+           s->in.header.size < sizeof wire ? s->in.header.size : sizeof wire);
+    return wire;
+}
+
+static enum answer get_inflight_fd(struct session *s)
+{
+    struct vu_inflight wire = payload_inflight(s);
+    int fd, rc = any_started(s) ? -EBUSY
+                                : inflight_create(&s->inflight, &wire, &fd);
+
+    if (rc < 0) {
+        session_fail(s, "GET_INFLIGHT_FD for %u queues of %u: %s",
+                     wire.num_queues, wire.queue_size, strerror(-rc));
+        return REFUSED;
+    }
+    session_reply(s, &wire, sizeof wire, fd);
+    return ANSWERED;
+}
+
+static enum answer set_inflight_fd(struct session *s)
+{
+    struct vu_inflight wire = payload_inflight(s);
+
+    if (s->in.n_fds != 1)
+        return refuse(s, "no descriptor");
+    if (any_started(s))
+        return refuse(s, "a queue runs");
+
+    int rc = inflight_map(&s->inflight, &wire, s->in.fd[0]);
+
+    return rc < 0 ? refuse(s, strerror(-rc)) : OK;
+}
+
 #define ANY_FDS  UINT8_MAX
 #define OR_MORE  true
 
@@ -478,6 +529,10 @@ static const struct rule {
                                 OR_MORE, 1 },
     [VU_GET_CONFIG] = { get_config, VU_PF_CONFIG, 12, OR_MORE, 0 },
     [VU_SET_CONFIG] = { set_config, VU_PF_CONFIG, 12, OR_MORE, 0 },
+    [VU_GET_INFLIGHT_FD] = { get_inflight_fd, VU_PF_INFLIGHT_SHMFD, 20, OR_MORE,
+                             0 },
+    [VU_SET_INFLIGHT_FD] = { set_inflight_fd, VU_PF_INFLIGHT_SHMFD, 20, OR_MORE,
+                             1 },
     [VU_RESET_DEVICE] = { reset_device, VU_PF_RESET_DEVICE, 0, false, 0 },
     [VU_GET_MAX_MEM_SLOTS] = { get_max_mem_slots, VU_PF_CONFIGURE_MEM_SLOTS, 0,
                                false, 0 },

@@ -73,6 +73,16 @@ static int walk_table(struct ring *ring, gaddr_t table, uint32_t len,
     return 0;
 }
 
+int packed_gather(struct ring *ring, struct gather *g, gaddr_t addr,
+                  uint32_t len, unsigned flags)
+{
+    if (!(flags & DESC_F_INDIRECT))
+        return gather_add(ring, g, addr, len, flags & DESC_F_WRITE);
+    if (gather_table(ring, addr, len, flags) < 0)
+        return -1;
+    return walk_table(ring, addr, len, g);
+}
+
 struct chain *packed_take(struct ring *ring)
 {
     unsigned index = ring->next_avail;
@@ -97,13 +107,8 @@ struct chain *packed_take(struct ring *ring)
             return NULL;
         }
         more = flags & DESC_F_NEXT;
-        if (flags & DESC_F_INDIRECT) {
-            if (gather_table(ring, addr, len, (unsigned)flags) < 0 ||
-                walk_table(ring, addr, len, &g) < 0)
-                return NULL;
-        } else if (gather_add(ring, &g, addr, len, flags & DESC_F_WRITE) < 0) {
+        if (packed_gather(ring, &g, addr, len, (unsigned)flags) < 0)
             return NULL;
-        }
         if (++index == ring->size) {
             index = 0;
             wrap = !wrap;

@@ -159,12 +159,15 @@ int queue_start(struct queue *q)
     struct session *s = q->session;
 
     q->started = true;
+    inflight_attach(&q->inflight, &s->inflight, q->index);
+    q->ring.inflight = q->inflight.region ? &q->inflight : NULL;
     if (ring_start(&q->ring, &s->memory, s->features) < 0) {
         report(q);
         return -EINVAL;
     }
-    q->overdue = q->ring.packed ? q->ring.base != 0x80008000u
-                                : q->ring.next_used != 0;
+    q->overdue = q->inflight.recovered ||
+                 (q->ring.packed ? q->ring.base != 0x80008000u
+                                 : q->ring.next_used != 0);
     queue_update(q);
     return 0;
 }
@@ -192,6 +195,7 @@ void queue_reset(struct queue *q)
         close(q->err_fd);
     if (q->kick_fd >= 0)
         close(q->kick_fd);
+    inflight_detach(&q->inflight);
     queue_init(q, q->session, q->index);
 }
 

@@ -6,6 +6,7 @@
 
 #include <ev.h>
 
+#include "devices/backends/inflight.h"
 #include "devices/backends/ring.h"
 #include "devices/backends/runtime.h"
 
@@ -13,6 +14,7 @@ struct queue {
     struct session *session; /* fixed */
     unsigned index;          /* fixed */
     struct ring ring;
+    struct inflight_queue inflight;
     int call_fd, err_fd, kick_fd; /* -1: none */
     bool has_addr;
     bool started; /* SET_VRING_KICK to GET_VRING_BASE */

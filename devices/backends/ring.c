@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "devices/backends/inflight.h"
 #include "devices/backends/layout.h"
 #include "devices/virtio.h"
 
@@ -59,9 +60,17 @@ int ring_start(struct ring *ring, const struct memory *mem, uint64_t features)
         return -EINVAL;
     if (!ring->packed)
         split_start(ring);
+    if (ring->inflight && inflight_start(ring, features) < 0)
+        return -EINVAL;
     ring->told = ring->next_used;
     ring->told_wrap = ring->used_wrap;
     return 0;
+}
+
+void ring_stop(struct ring *ring)
+{
+    if (ring->inflight)
+        inflight_stop(ring);
 }
 
 uint32_t ring_base(const struct ring *ring)
@@ -145,10 +154,18 @@ struct chain *ring_take(struct ring *ring)
     if (ring->broken)
         return NULL;
 
-    struct chain *chain = ring->packed ? packed_take(ring) : split_take(ring);
+    bool again = inflight_pending(ring);
+    unsigned first = ring->next_avail;
+    struct chain *chain = again          ? inflight_take(ring)
+                          : ring->packed ? packed_take(ring)
+                                         : split_take(ring);
 
-    if (chain)
-        ring->in_flight += chain->slots;
+    if (!chain)
+        return NULL;
+    chain->again = again;
+    ring->in_flight += chain->slots;
+    if (ring->inflight && !again)
+        inflight_taken(ring, chain, first);
     return chain;
 }
 
@@ -156,10 +173,14 @@ void ring_give(struct ring *ring, struct chain *chain, uint32_t written)
 {
     ring->in_flight -= chain->slots;
     if (!ring->broken) {
+        if (ring->inflight)
+            inflight_giving(ring, chain);
         if (ring->packed)
             packed_give(ring, chain, written);
         else
             split_give(ring, chain, written);
+        if (ring->inflight)
+            inflight_given(ring, chain);
         ring->given += chain->slots;
     }
     free(chain);
@@ -168,6 +189,13 @@ void ring_give(struct ring *ring, struct chain *chain, uint32_t written)
 void ring_return(struct ring *ring, struct chain *chain)
 {
     ring->in_flight -= chain->slots;
+    if (chain->again) {
+        ring->inflight->next_pending--;
+        free(chain);
+        return;
+    }
+    if (ring->inflight)
+        inflight_returned(ring, chain);
     if (ring->packed) {
         if (chain->slots > ring->next_avail) {
             ring->next_avail += (uint16_t)ring->size;
@@ -192,7 +220,10 @@ bool ring_listen(struct ring *ring)
 {
     if (ring->broken)
         return false;
-    return ring->packed ? packed_listen(ring) : split_listen(ring);
+
+    bool more = ring->packed ? packed_listen(ring) : split_listen(ring);
+
+    return more || inflight_pending(ring);
 }
 
 bool ring_must_tell(struct ring *ring)

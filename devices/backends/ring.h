@@ -55,6 +55,8 @@ struct ring {
 struct chain {
     uint16_t id;    /* what is given back: head or buffer id */
     uint16_t slots; /* ring entries that it takes */
+    uint16_t entry; /* in the record of chains in flight, if there is one */
+    bool again;     /* it was taken before, by a back-end that is gone */
     unsigned n_readable, n_writable;
     size_t readable_size, writable_size;
     struct iovec *readable, *writable;
@@ -69,6 +71,9 @@ int ring_start(struct ring *ring, const struct memory *mem, uint64_t features);
 
 /* Translate the addresses anew, after the memory table changed. */
 int ring_map(struct ring *ring);
+
+/* The ring is stopped, and all its chains are back. */
+void ring_stop(struct ring *ring);
 
 /* Where the ring stands, as GET_VRING_BASE answers it. */
 uint32_t ring_base(const struct ring *ring);

@@ -30,7 +30,8 @@ uint64_t session_offers(const struct session *s)
 uint64_t session_protocol_offers(const struct session *s)
 {
     return VU_PF_MQ | VU_PF_REPLY_ACK | VU_PF_BACKEND_REQ | VU_PF_RESET_DEVICE |
-           VU_PF_CONFIGURE_MEM_SLOTS | VU_PF_STATUS | VU_PF_STANDALONE |
+           VU_PF_INFLIGHT_SHMFD | VU_PF_CONFIGURE_MEM_SLOTS | VU_PF_STATUS |
+           VU_PF_STANDALONE |
            (s->dev->shape.config_size ? VU_PF_CONFIG : 0);
 }
 
@@ -324,6 +325,7 @@ void session_free(struct session *s)
         s->dev->backend->reset(s->dev);
     uplink_close(&s->uplink);
     memory_clear(&s->memory);
+    inflight_unmap(&s->inflight);
     forget_message(s);
     if (s->out_fd >= 0)
         close(s->out_fd);

@@ -7,6 +7,7 @@
 
 #include <ev.h>
 
+#include "devices/backends/inflight.h"
 #include "devices/backends/memory.h"
 #include "devices/backends/queue.h"
 #include "devices/backends/runtime.h"
@@ -34,6 +35,7 @@ struct session {
     bool failed;       /* it ends because the front-end broke the rules */
     unsigned complaints; /* about rings, bounded: guests cause them */
     struct memory memory;
+    struct inflight inflight;
     struct uplink uplink;
     struct queue *queue; /* shape.max_vqs of them */
 

@@ -116,6 +116,19 @@ static int walk(struct ring *ring, unsigned head, struct gather *g)
     return ring_break(ring, "a loop of descriptors from %u", head);
 }
 
+struct chain *split_chain(struct ring *ring, unsigned head)
+{
+    struct gather g = { .n_readable = 0 };
+
+    if (head >= ring->size) {
+        ring_break(ring, "head %u in a ring of %u", head, ring->size);
+        return NULL;
+    }
+    if (walk(ring, head, &g) < 0)
+        return NULL;
+    return gather_chain(ring, &g, (uint16_t)head, 1);
+}
+
 struct chain *split_take(struct ring *ring)
 {
     uint16_t ready = (uint16_t)(available(ring) - ring->next_avail);
@@ -136,16 +149,7 @@ struct chain *split_take(struct ring *ring)
     unsigned slot = ring->next_avail & (ring->size - 1);
     uint16_t head = le16toh(atomic_load_explicit(&avail(ring)->ring[slot],
                                                  memory_order_relaxed));
-    struct gather g = { .n_readable = 0 };
-
-    if (head >= ring->size) {
-        ring_break(ring, "head %u in a ring of %u", head, ring->size);
-        return NULL;
-    }
-    if (walk(ring, head, &g) < 0)
-        return NULL;
-
-    struct chain *chain = gather_chain(ring, &g, head, 1);
+    struct chain *chain = split_chain(ring, head);
 
     if (chain)
         ring->next_avail++;
