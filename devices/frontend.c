@@ -14,6 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
 #include "devices/deadline.h"
 #include "devices/names.h"
@@ -26,7 +27,7 @@ void frontend_init(struct frontend *fe, int fd)
     fe->features = fe->protocol = fe->acked = 0;
     fe->queue_num = fe->max_slots = fe->driver_features = 0;
     fe->device_status = 0;
-    fe->memory_sent = fe->num_refused = false;
+    fe->memory_sent = false;
     fe->config_due = 0;
     fe->config_again = false;
     fe->head = fe->tail = 0;
@@ -35,6 +36,9 @@ void frontend_init(struct frontend *fe, int fd)
 void frontend_fini(struct frontend *fe)
 {
     wire_fini(&fe->wire);
+    if (fe->inflight_fd >= 0)
+        close(fe->inflight_fd);
+    fe->inflight_fd = -1;
     free(fe->pending);
     fe->pending = NULL;
     fe->head = fe->tail = fe->room = 0;
@@ -177,9 +181,10 @@ static int take(struct frontend *fe, const struct wire_message *message)
         return frontend_lose(fe, -EPROTO, "the answer to %s has flags 0x%x, "
                              "without REPLY (0x%x)", name, header->flags,
                              VU_REPLY);
-    if (message->n_fds)
+    if (message->n_fds != want.n_fds)
         return frontend_lose(fe, -EPROTO, "the answer to %s came with %u "
-                             "descriptors, 0 expected", name, message->n_fds);
+                             "descriptors, %u expected", name, message->n_fds,
+                             want.n_fds);
     if (header->size < want.min || header->size > want.max)
         return frontend_lose(fe, -EPROTO, "the answer to %s has %u bytes, %u "
                              "expected", name, header->size, want.min);

@@ -39,6 +39,7 @@ typedef int (*frontend_done)(struct frontend *fe,
 
 /* A request whose answer is due. */
 struct frontend_pending {
+    unsigned n_fds;    /* descriptors that come with it */
     uint32_t request;
     uint32_t arg;      /* for done */
     uint32_t min, max; /* bytes of payload that are accepted */
@@ -65,7 +66,8 @@ struct frontend {
     uint64_t driver_features; /* what the guest accepted */
     uint8_t device_status;    /* GET_STATUS's answer */
     bool memory_sent;         /* once a connection */
-    bool num_refused;         /* by REPLY_ACK: a ring size */
+    int inflight_fd;          /* of the back-end's inflight area; -1: none */
+    struct vu_inflight inflight;
 
     uint32_t config_size;
     uint8_t *config;     /* config_size bytes: the last whole answer */
@@ -82,8 +84,8 @@ struct frontend {
 };
 
 /* Start on a connected socket, which it takes over. Keeps name, mem, stop_fd,
- * call_fd, err_fd, deadline, config_arrived, ctx, config space and waits as
- * they are; all else is as after a new connection. */
+ * call_fd, err_fd, deadline, config_arrived, ctx, config space, inflight area
+ * and waits as they are; all else is as after a new connection. */
 void frontend_init(struct frontend *fe, int fd);
 
 /* Close the connection and free everything. Safe to repeat. */
@@ -134,6 +136,21 @@ int frontend_timeout(struct frontend *fe);
  * answers are taken. Sends, never waits.
  */
 int frontend_config_refresh(struct frontend *fe);
+
+/*
+ * After a new connection to a back-end that came back. These send, and do not
+ * wait. First the statuses as the driver wrote them, in their order, up to
+ * FEATURES_OK, whose answer is then in device_status; then, where the driver had
+ * gone on to DRIVER_OK, the inflight area and the rings where they stood.
+ */
+int frontend_send_statuses(struct frontend *fe, const uint8_t *statuses,
+                           unsigned n, uint64_t features);
+int frontend_send_rings(struct frontend *fe, struct vring *rings, unsigned n,
+                        uint8_t status);
+
+/* A kick for each ring that the back-end has. */
+int frontend_kick_all(struct frontend *fe, const struct vring *rings,
+                      unsigned n);
 
 /* The rest is what a guest's register writes cause; each may wait. */
 

@@ -170,6 +170,8 @@ static uint64_t choose(const struct probe *probe)
     uint64_t offered = probe->fe->protocol;
     uint64_t bits = offered & FRONTEND_PROTOCOL;
 
+    if (probe->given.inflight)
+        bits |= offered & VU_PF_INFLIGHT_SHMFD;
     if (probe->backend_req_fd < 0)
         return bits & ~VU_PF_BACKEND_REQ;
     if ((offered & FRONTEND_SHM) == FRONTEND_SHM)
@@ -221,11 +223,13 @@ static int ask_config(struct probe *probe, uint32_t size)
 {
     struct frontend *fe = probe->fe;
 
+    if (!fe->config || fe->config_size != size) {
+        free(fe->config);
+        free(fe->config_in);
+        fe->config = calloc(1, size ? size : 1);
+        fe->config_in = calloc(1, size ? size : 1);
+    }
     fe->config_size = size;
-    free(fe->config);
-    free(fe->config_in);
-    fe->config = calloc(1, size ? size : 1);
-    fe->config_in = calloc(1, size ? size : 1);
     if (!fe->config || !fe->config_in)
         return frontend_lose(fe, -ENOMEM, "out of memory for %u bytes of "
                              "config space", size);

@@ -26,6 +26,7 @@ struct probe_given {
     enum probe_mode mode;
     bool has_id, has_vqs, has_config_size;
     uint32_t id, vqs, config_size;
+    bool inflight;         /* what is under way must outlive the back-end */
     bool inband;           /* kicks and calls by message, if offered */
     const uint8_t *config; /* config_size bytes instead of the back-end's */
 };

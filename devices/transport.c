@@ -108,6 +108,8 @@ static void show_reset(struct transport *t)
     t->feature_sel = t->driver_sel = t->queue_sel = t->shm_sel = 0;
     t->driver_features = 0;
     t->driver_beyond = false;
+    t->n_history = 0;
+    t->epoch++;
     for (unsigned i = 0; i < t->is.vqs; i++) {
         struct vring *ring = &t->rings[i];
 
@@ -159,6 +161,11 @@ void transport_fini(struct transport *t)
     free(t->rings);
     t->rings = NULL;
     pthread_mutex_destroy(&t->lock);
+}
+
+void transport_lock(struct transport *t)
+{
+    pthread_mutex_lock(&t->lock);
 }
 
 bool transport_trylock(struct transport *t)
@@ -322,6 +329,14 @@ static void start(struct transport *t, uint8_t status, uint64_t deadline)
                                    deadline));
 }
 
+/* The driver's steps, for a back-end that comes back. */
+static void remember(struct transport *t, uint8_t status)
+{
+    t->epoch++;
+    if (t->n_history < TRANSPORT_STATUSES)
+        t->history[t->n_history++] = status;
+}
+
 static void reset(struct transport *t, uint64_t deadline)
 {
     if (!t->lost)
@@ -358,6 +373,10 @@ static void write_status(struct transport *t, uint32_t value, uint64_t deadline)
     } else {
         t->status = (want & ~(added & VIRTIO_STATUS_DRIVER_OK)) | keep;
     }
+    if (added & ~VIRTIO_STATUS_DRIVER_OK)
+        remember(t, want & ~(added & VIRTIO_STATUS_DRIVER_OK));
+    if (added & VIRTIO_STATUS_DRIVER_OK)
+        remember(t, want);
     if (added & VIRTIO_STATUS_DRIVER_OK)
         start(t, want | keep, deadline);
     else if (added && !(added & VIRTIO_STATUS_FEATURES_OK) && !t->lost)
@@ -387,6 +406,7 @@ static void write_ready(struct transport *t, struct vring *ring, uint32_t value,
             unsigned index = (unsigned)(ring - t->rings);
 
             ring->stopped = false;
+            t->epoch++;
             if (!t->lost && prepare_kick(t, index))
                 went_well(t, t->ops->ring_start(t->ctx, t->rings, index,
                                                 deadline));
@@ -403,6 +423,7 @@ static void write_reset(struct transport *t, struct vring *ring, uint32_t value,
         !(t->driver_features & VIRTIO_F_RING_RESET))
         return;
     show(t, VIRTIO_MMIO_QUEUE_RESET, 1);
+    t->epoch++;
     if (!t->lost && ring->started)
         went_well(t, t->ops->ring_stop(t->ctx, t->rings,
                                        (unsigned)(ring - t->rings), deadline));

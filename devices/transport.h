@@ -58,6 +58,8 @@ struct transport_identity {
     double deadline; /* seconds that one access may take */
 };
 
+#define TRANSPORT_STATUSES 5 /* that a driver can write between resets */
+
 struct transport {
     pthread_mutex_t lock;
     struct window window;
@@ -76,6 +78,10 @@ struct transport {
     uint64_t driver_features;
     bool driver_beyond; /* the guest accepted a bit above 63 */
     uint8_t status;
+    /* statuses in the order in which the driver wrote them, since reset */
+    uint8_t history[TRANSPORT_STATUSES];
+    unsigned n_history;
+    uint64_t epoch; /* one more with everything that a new back-end must know */
     bool lost; /* for good: FEATURES_OK never again */
     uint64_t kicks_refused; /* rings whose kicks KVM could not take */
 };
@@ -107,6 +113,10 @@ void transport_write(struct transport *t, uint64_t offset, const void *data,
 /* The device's lock, for the loop. transport_unlock() calls leave(). */
 bool transport_trylock(struct transport *t);
 void transport_unlock(struct transport *t);
+
+/* Wait for the lock: only while no back-end is there that its holder could wait
+ * for. */
+void transport_lock(struct transport *t);
 
 /* Ask whoever holds the lock, or now if nobody does, to call leave(). */
 void transport_work(struct transport *t);

@@ -153,9 +153,24 @@ static bool is_inband(const struct frontend *fe)
     return fe->acked & VU_PF_INBAND_NOTIFICATIONS;
 }
 
-static int send_ring(struct frontend *fe, struct vring *ring, uint32_t index)
+/*
+ * Where a ring begins, or goes on after its back-end came back: a split ring's
+ * used index is in guest memory. A packed ring's place is known to the inflight
+ * area alone.
+ */
+static uint32_t ring_base(const struct frontend *fe, const struct vring *ring,
+                          bool resume)
 {
-    bool packed = fe->driver_features & VIRTIO_F_RING_PACKED;
+    const uint8_t *used = mem_at(fe->mem, ring->device, 4);
+
+    if (fe->driver_features & VIRTIO_F_RING_PACKED)
+        return PACKED_BASE;
+    return resume ? (uint32_t)(used[2] | used[3] << 8) : 0;
+}
+
+static int send_ring(struct frontend *fe, struct vring *ring, uint32_t index,
+                     bool resume)
+{
     struct vu_vring_addr addr = {
         .index = index,
         .desc = user_addr(fe, ring->desc),
@@ -174,7 +189,7 @@ static int send_ring(struct frontend *fe, struct vring *ring, uint32_t index)
         (rc = frontend_setup(fe, VU_SET_VRING_ADDR, &addr, sizeof addr, NULL,
                              0, index)) < 0 ||
         (rc = set_state(fe, VU_SET_VRING_BASE, index,
-                        packed ? PACKED_BASE : 0)) < 0)
+                        ring_base(fe, ring, resume))) < 0)
         return rc;
     /* in-band, calls and errors come by the channel, and kicks go by message */
     if (!is_inband(fe) &&
@@ -232,27 +247,137 @@ int frontend_features(struct frontend *fe, uint64_t features, uint8_t status,
     return rc;
 }
 
+static int inflight_done(struct frontend *fe,
+                         const struct frontend_pending *pending,
+                         const uint8_t *payload, size_t size)
+{
+    struct vu_inflight answer = { 0 };
+
+    (void)pending;
+    memcpy(&answer, payload, size);
+    if (answer.mmap_size == 0 ||
+        answer.num_queues != fe->inflight.num_queues ||
+        answer.queue_size != fe->inflight.queue_size)
+        return frontend_lose(fe, -EPROTO, "GET_INFLIGHT_FD for %u queues of %u "
+                             "was answered with %llu bytes for %u of %u",
+                             fe->inflight.num_queues, fe->inflight.queue_size,
+                             (unsigned long long)answer.mmap_size,
+                             answer.num_queues, answer.queue_size);
+    fe->inflight = answer;
+    fe->inflight_fd = wire_take_fd(&fe->wire, 0);
+    return 0;
+}
+
+/* A new inflight area, for rings that begin. */
+static int get_inflight(struct frontend *fe, const struct vring *rings,
+                        unsigned n)
+{
+    struct vu_inflight area = { .num_queues = (uint16_t)n };
+    int rc;
+
+    if (!(fe->acked & VU_PF_INFLIGHT_SHMFD) || fe->inflight_fd >= 0)
+        return 0;
+    for (unsigned i = 0; i < n; i++)
+        if (rings[i].ready && rings[i].num > area.queue_size)
+            area.queue_size = (uint16_t)rings[i].num;
+    if (area.queue_size == 0)
+        return 0;
+    fe->inflight = area;
+    rc = frontend_send(fe, VU_GET_INFLIGHT_FD, &area, sizeof area, NULL, 0);
+    if (rc < 0)
+        return rc;
+    return frontend_expect(fe, (struct frontend_pending){
+        .request = VU_GET_INFLIGHT_FD, .min = 20, .max = sizeof area,
+        .n_fds = 1, .done = inflight_done });
+}
+
+static void drop_inflight(struct frontend *fe)
+{
+    if (fe->inflight_fd >= 0)
+        close(fe->inflight_fd);
+    fe->inflight_fd = -1;
+}
+
+static int send_rings(struct frontend *fe, struct vring *rings, unsigned n,
+                      uint8_t status, bool resume)
+{
+    int rc = 0;
+
+    if (fe->inflight_fd >= 0)
+        rc = frontend_setup(fe, VU_SET_INFLIGHT_FD, &fe->inflight,
+                            sizeof fe->inflight, &fe->inflight_fd, 1,
+                            fe->inflight.num_queues);
+    for (unsigned i = 0; i < n && rc == 0; i++)
+        if (rings[i].ready && !rings[i].started)
+            rc = send_ring(fe, &rings[i], i, resume);
+    if (rc == 0)
+        rc = set_status(fe, status);
+    return rc < 0 ? rc : fence(fe);
+}
+
+int frontend_kick_all(struct frontend *fe, const struct vring *rings,
+                      unsigned n)
+{
+    int rc = 0;
+
+    for (unsigned i = 0; i < n && rc == 0; i++)
+        if (rings[i].started)
+            rc = kick(fe, &rings[i], i);
+    return rc;
+}
+
 int frontend_start(struct frontend *fe, struct vring *rings, unsigned n,
                    uint8_t status, uint64_t deadline)
 {
     int rc = fe->lost ? -ENOTCONN : send_memory(fe);
 
-    for (unsigned i = 0; i < n && rc == 0; i++)
-        if (rings[i].ready && !rings[i].started)
-            rc = send_ring(fe, &rings[i], i);
-    if (rc < 0 || (rc = set_status(fe, status)) < 0 || (rc = fence(fe)) < 0 ||
-        (rc = frontend_wait(fe, deadline)) < 0)
+    if (rc < 0 || (rc = get_inflight(fe, rings, n)) < 0 ||
+        (fe->inflight_fd < 0 && fe->acked & VU_PF_INFLIGHT_SHMFD &&
+         (rc = frontend_wait(fe, deadline)) < 0) ||
+        (rc = send_rings(fe, rings, n, status, false)) < 0 ||
+        (rc = frontend_wait(fe, deadline)) < 0 ||
+        (rc = frontend_kick_all(fe, rings, n)) < 0)
         return rc;
-    for (unsigned i = 0; i < n && rc == 0; i++)
-        if (rings[i].started)
-            rc = kick(fe, &rings[i], i);
-    return rc < 0 ? rc : frontend_wait(fe, deadline); /* sends them in-band */
+    return frontend_wait(fe, deadline); /* sends kicks that go in-band */
+}
+
+int frontend_send_statuses(struct frontend *fe, const uint8_t *statuses,
+                           unsigned n, uint64_t features)
+{
+    uint64_t all = features | (fe->features & VHOST_F_PROTOCOL_FEATURES);
+    int rc = 0;
+
+    fe->driver_features = features;
+    for (unsigned i = 0; i < n && rc == 0; i++) {
+        if (statuses[i] & VIRTIO_STATUS_DRIVER_OK)
+            break;
+        if (!(statuses[i] & VIRTIO_STATUS_FEATURES_OK)) {
+            rc = set_status(fe, statuses[i]);
+            continue;
+        }
+        if ((rc = frontend_send(fe, VU_SET_FEATURES, &all, sizeof all, NULL,
+                                0)) == 0 &&
+            (rc = set_status(fe, statuses[i])) == 0 &&
+            fe->acked & VU_PF_STATUS)
+            rc = get_status(fe);
+    }
+    return rc;
+}
+
+int frontend_send_rings(struct frontend *fe, struct vring *rings, unsigned n,
+                        uint8_t status)
+{
+    int rc = send_memory(fe);
+
+    if (!(fe->acked & VU_PF_INFLIGHT_SHMFD))
+        drop_inflight(fe);
+    return rc < 0 ? rc : send_rings(fe, rings, n, status, true);
 }
 
 int frontend_ring_start(struct frontend *fe, struct vring *rings,
                         unsigned index, uint64_t deadline)
 {
-    int rc = fe->lost ? -ENOTCONN : send_ring(fe, &rings[index], index);
+    int rc = fe->lost ? -ENOTCONN : send_ring(fe, &rings[index], index, false);
 
     if (rc < 0 || (rc = fence(fe)) < 0 || (rc = frontend_wait(fe, deadline)) < 0)
         return rc;
@@ -291,6 +416,7 @@ int frontend_send_reset(struct frontend *fe, struct vring *rings, unsigned n)
     int rc = fe->lost ? -ENOTCONN : 0;
 
     fe->device_status = 0;
+    drop_inflight(fe);
     for (unsigned i = 0; i < n; i++) {
         if (rings[i].started && rc == 0)
             rc = send_stop(fe, &rings[i], i);

@@ -133,7 +133,9 @@ static int try_connect(struct device *device, struct husk_err *err)
     const char *path = device->spec.socket ? device->spec.socket :
                                              device->child.path;
     struct sockaddr_un address = { .sun_family = AF_UNIX };
+    /* one that is away has pauses of its own */
     double limit = device->spec.argv ? device->spec.deadline :
+                   device->away      ? 0 :
                                        device->spec.wait;
     int fd, code;
 

@@ -34,6 +34,10 @@ void device_give_up(struct device *device, const struct husk_err *err)
 {
     struct husk_err more = *err;
 
+    if (device->away) {
+        device_retry(device, err);
+        return;
+    }
     device->state = DEVICE_LOST;
     device_stop_watchers(device);
     if (err->code == -EPIPE || err->code == -ECONNRESET)
@@ -62,12 +66,11 @@ void device_arm(struct device *device)
     ev_timer_again(device->loop, &device->timer);
 }
 
-static void config_arrived(void *ctx);
-
 static int watch_hang_up(struct device *device)
 {
     struct epoll_event event = { .events = EPOLLRDHUP };
 
+    sys_close(&device->hang_up_fd);
     device->hang_up_fd = epoll_create1(EPOLL_CLOEXEC);
     if (device->hang_up_fd < 0 ||
         epoll_ctl(device->hang_up_fd, EPOLL_CTL_ADD, device->fe.wire.fd,
@@ -78,6 +81,19 @@ static int watch_hang_up(struct device *device)
     return 0;
 }
 
+int device_watch_ready(struct device *device)
+{
+    int rc = watch_hang_up(device);
+
+    if (rc == 0 && device->fe.acked & VU_PF_BACKEND_REQ) {
+        sys_close(&device->channel.far); /* the back-end has it now */
+        device->channel.acked = device->fe.acked;
+        ev_io_set(&device->requests, device->channel.wire.fd, EV_READ);
+        ev_io_start(device->loop, &device->requests);
+    }
+    return rc;
+}
+
 static void become_ready(struct device *device)
 {
     struct husk_err err, inner;
@@ -85,28 +101,28 @@ static void become_ready(struct device *device)
 
     device_watch(device, 0);
     ev_timer_stop(device->loop, &device->timer);
+    device->fe.ctx = device;
+    device->fe.config_arrived = device_config_arrived;
+    if (device->away) {
+        device_returned(device);
+        return;
+    }
     if (device->probe.note[0])
         device->events.log(device->events.ctx, HUSK_LOG_WARNING,
                            device->probe.note);
-    device->fe.ctx = device;
-    device->fe.config_arrived = config_arrived;
+    device->first = device->probe;
+    device->round_trips = device->fe.waits;
     rc = shm_init(&device->shm, &device->probe.shm, &inner);
     if (rc < 0) {
         fail(&err, rc, "%s: %s", device->spec.name, inner.text);
         device_give_up(device, &err);
         return;
     }
-    rc = watch_hang_up(device);
+    rc = device_watch_ready(device);
     if (rc < 0) {
         fail(&err, rc, "%s: epoll: %s", device->spec.name, strerror(-rc));
         device_give_up(device, &err);
         return;
-    }
-    if (device->fe.acked & VU_PF_BACKEND_REQ) {
-        sys_close(&device->channel.far); /* the back-end has it now */
-        device->channel.acked = device->fe.acked;
-        ev_io_set(&device->requests, device->channel.wire.fd, EV_READ);
-        ev_io_start(device->loop, &device->requests);
     }
     device->state = DEVICE_READY;
     device->events.ready(device->events.ctx, device);
@@ -166,6 +182,8 @@ static void on_socket(struct ev_loop *loop, ev_io *watcher, int revents)
     (void)revents;
     if (device->state == DEVICE_PROBING)
         device_probe_on(device);
+    else if (device->state == DEVICE_RESTORING)
+        device_restore_on(device);
     else if (device->has_transport)
         take_answers(device);
     else if (frontend_pump(&device->fe) != -EAGAIN)
@@ -175,6 +193,7 @@ static void on_socket(struct ev_loop *loop, ev_io *watcher, int revents)
 static void on_timer(struct ev_loop *loop, ev_timer *watcher, int revents)
 {
     struct device *device = watcher->data;
+    struct husk_err err;
 
     (void)revents;
     switch (device->state) {
@@ -195,6 +214,14 @@ static void on_timer(struct ev_loop *loop, ev_timer *watcher, int revents)
             frontend_timeout(&device->fe);
         transport_unlock(&device->transport);
         break;
+    case DEVICE_PAUSING:
+        if (device_connect(device, &err) < 0)
+            device_retry(device, &err);
+        break;
+    case DEVICE_RESTORING:
+        frontend_timeout(&device->fe);
+        device_restore_on(device);
+        break;
     case DEVICE_NEW:
     case DEVICE_LOST:
         break;
@@ -207,7 +234,10 @@ static void on_hang_up(struct ev_loop *loop, ev_io *watcher, int revents)
 
     (void)revents;
     ev_io_stop(loop, watcher);
-    if (device->has_transport) {
+    if (device->state == DEVICE_RESTORING) {
+        frontend_lose(&device->fe, -EPIPE, "the back-end hung up");
+        device_restore_on(device);
+    } else if (device->has_transport) {
         atomic_store(&device->hung_up, true);
         transport_work(&device->transport);
     } else {
@@ -263,6 +293,8 @@ static int config_changed(void *ctx)
 {
     struct device *device = ctx;
 
+    if (device->state == DEVICE_RESTORING)
+        return 0; /* the config space is read as part of it */
     if (device->has_transport) {
         atomic_store(&device->config_changed, true);
         transport_work(&device->transport);
@@ -305,12 +337,12 @@ const struct channel_ops device_channel_ops = {
     .unmap = unmap_shm,
 };
 
-static void config_arrived(void *ctx)
+void device_config_arrived(void *ctx)
 {
     struct device *device = ctx;
 
-    if (!device->has_transport)
-        return; /* the transport will begin with it */
+    if (!device->has_transport || device->away)
+        return; /* the transport will begin, or go on, with it */
     transport_config(&device->transport, device->fe.config, device->notify);
     device->notify = false;
 }
@@ -321,6 +353,8 @@ void device_leave(void *ctx)
     struct device *device = ctx;
     struct frontend *fe = &device->fe;
 
+    if (device->away)
+        return; /* the connection is the loop's alone */
     if (atomic_exchange(&device->hung_up, false))
         frontend_lose(fe, -EPIPE, "the back-end hung up");
     if (atomic_exchange(&device->faulted, false))
@@ -337,7 +371,8 @@ void device_leave(void *ctx)
     }
     if (fe->lost && !device->told) {
         device->told = true;
-        transport_needs_reset(&device->transport, true);
+        if (!device_may_return(device))
+            transport_needs_reset(&device->transport, true);
         device->events.wake(device->events.ctx);
     } else if (!fe->lost && frontend_events(fe) &&
                !atomic_load(&device->watching)) {
@@ -353,6 +388,18 @@ static void settle(struct device *device)
     }
 }
 
+void device_lose(struct device *device, const char *line)
+{
+    device_stop_watchers(device);
+    device->state = DEVICE_LOST;
+    wire_fini(&device->fe.wire);
+    sys_close(&device->hang_up_fd);
+    channel_fini(&device->channel);
+    device->events.log(device->events.ctx, HUSK_LOG_WARNING, line);
+    device->events.lost(device->events.ctx, device);
+    settle(device);
+}
+
 void device_wake(struct device *device)
 {
     struct frontend *fe = &device->fe;
@@ -363,11 +410,11 @@ void device_wake(struct device *device)
         return; /* whoever holds it wakes us again */
     lost = fe->lost;
     idle = !lost && !frontend_events(fe);
-    if (lost) {
-        device_stop_watchers(device);
-        device->state = DEVICE_LOST;
-        wire_fini(&fe->wire);
-    } else if (frontend_events(fe)) {
+    if (lost && device_may_return(device)) {
+        device_away(device);
+        lost = false;
+        idle = true;
+    } else if (!lost && !idle) {
         atomic_store(&device->watching, true);
         device_watch(device, frontend_events(fe));
         device_arm(device);
@@ -375,27 +422,22 @@ void device_wake(struct device *device)
     transport_unlock(&device->transport);
     if (idle)
         settle(device);
-    if (!lost)
-        return;
-    sys_close(&device->hang_up_fd);
-    channel_fini(&device->channel);
-    device->events.log(device->events.ctx, HUSK_LOG_WARNING, fe->err.text);
-    device->events.lost(device->events.ctx, device);
-    settle(device);
+    if (lost)
+        device_lose(device, fe->err.text);
 }
 
 void device_reboot(struct device *device)
 {
     device->settling = true;
+    /* no vCPU is left that could hold it */
+    transport_lock(&device->transport);
+    transport_reboot(&device->transport);
+    if (!device->away && device->state == DEVICE_READY)
+        frontend_pump(&device->fe);
+    transport_unlock(&device->transport);
     if (device->state != DEVICE_READY) {
         settle(device);
         return;
-    }
-    /* no vCPU is left that could hold it */
-    if (transport_trylock(&device->transport)) {
-        transport_reboot(&device->transport);
-        frontend_pump(&device->fe);
-        transport_unlock(&device->transport);
     }
     device_wake(device);
 }
@@ -407,7 +449,7 @@ int device_init(struct device *device, struct ev_loop *loop, const char *spec,
     device->loop = loop;
     device->events = *events;
     device->hang_up_fd = device->err_fd = device->call_fd = -1;
-    device->fe.wire.fd = -1;
+    device->fe.wire.fd = device->fe.inflight_fd = -1;
     device->channel = (struct channel){ .wire = { .fd = -1 }, .far = -1 };
     child_init(&device->child);
     ev_init(&device->socket, on_socket);

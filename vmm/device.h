@@ -35,11 +35,15 @@ struct device_events {
     void *ctx;
 };
 
+enum restore_step { RESTORE_STATUS, RESTORE_RINGS, RESTORE_END };
+
 enum device_state {
     DEVICE_NEW,
     DEVICE_CONNECTING, /* until there is a connection */
     DEVICE_PROBING,
     DEVICE_READY,
+    DEVICE_PAUSING,   /* away: until the next try */
+    DEVICE_RESTORING, /* away: back, and being told where things stood */
     DEVICE_LOST,
 };
 
@@ -71,6 +75,14 @@ struct device {
     atomic_bool watching; /* the loop takes answers that are due */
     bool notify; /* lock: an answer that is due is to interrupt the guest */
     bool told;   /* lock: the loss has been told */
+    bool away;     /* lock: the back-end is gone and may come back */
+    struct probe first; /* its answers when it was ready first */
+    unsigned round_trips; /* until then */
+    enum restore_step step;
+    uint64_t epoch;     /* of the transport, when the restoring began */
+    ev_tstamp away_since, back_since;
+    double back_off;    /* seconds to the next try */
+    bool warned;        /* that requests may be done twice */
     bool settling; /* loop: a reboot waits for the back-end's answers */
     char line[160]; /* of the back-end's output, so far */
     size_t line_size;
@@ -135,6 +147,23 @@ void device_on_output(struct ev_loop *loop, ev_io *watcher, int revents);
 void device_probe_on(struct device *device);
 /* Before it was ready: the end of the attempt. */
 void device_give_up(struct device *device, const struct husk_err *err);
+
+/* Whether the loss of its back-end is the end of the device. */
+bool device_may_return(const struct device *device);
+/* The back-end is gone: see that it comes back. Under the device's lock. */
+void device_away(struct device *device);
+/* An attempt to get it back failed. */
+void device_retry(struct device *device, const struct husk_err *err);
+/* It is there again, and has said what it is. */
+void device_returned(struct device *device);
+/* Go on with telling it where things stood, as far as the answers reach. */
+void device_restore_on(struct device *device);
+/* Watch a ready connection: its end, and the back-end's requests. */
+int device_watch_ready(struct device *device);
+/* frontend.config_arrived, once there is a transport */
+void device_config_arrived(void *ctx);
+/* It is lost for good. Under no lock. */
+void device_lose(struct device *device, const char *line);
 
 /* Watch the connection for POLLIN, POLLOUT, both or nothing. */
 void device_watch(struct device *device, short events);

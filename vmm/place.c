@@ -2,6 +2,7 @@
  * A device's place in the machine: its registers, its shared memory, and what
  * the transport calls when a guest writes.
  */
+#include <errno.h>
 #include <string.h>
 
 #include "vmm/device.h"
@@ -12,19 +13,44 @@ size_t device_window_size(const struct device *device)
     return transport_window_size(device->probe.config_size);
 }
 
+/*
+ * While a back-end that may come back is away, what the guest does is kept in
+ * the transport, and told to it then.
+ */
+static bool is_away(const struct device *device)
+{
+    return device->away || (device->fe.lost && device_may_return(device));
+}
+
+/* The same for one that went away in the middle of it. */
+static int result(const struct device *device, int rc)
+{
+    return rc < 0 && rc != -ECANCELED && is_away(device) ? 0 : rc;
+}
+
 static int op_status(void *ctx, uint8_t status, uint64_t deadline)
 {
     struct device *device = ctx;
 
-    return frontend_status(&device->fe, status, deadline);
+    if (is_away(device))
+        return 0;
+    return result(device, frontend_status(&device->fe, status, deadline));
 }
 
 static int op_features(void *ctx, uint64_t features, uint8_t status,
                        bool *accepted, uint64_t deadline)
 {
     struct device *device = ctx;
+    int rc;
 
-    return frontend_features(&device->fe, features, status, accepted, deadline);
+    *accepted = true;
+    if (is_away(device))
+        return 0;
+    rc = result(device, frontend_features(&device->fe, features, status,
+                                          accepted, deadline));
+    if (is_away(device))
+        *accepted = true;
+    return rc;
 }
 
 static int op_start(void *ctx, struct vring *rings, unsigned n, uint8_t status,
@@ -32,7 +58,10 @@ static int op_start(void *ctx, struct vring *rings, unsigned n, uint8_t status,
 {
     struct device *device = ctx;
 
-    return frontend_start(&device->fe, rings, n, status, deadline);
+    if (is_away(device))
+        return 0;
+    return result(device,
+                  frontend_start(&device->fe, rings, n, status, deadline));
 }
 
 static int op_ring_start(void *ctx, struct vring *rings, unsigned index,
@@ -40,7 +69,10 @@ static int op_ring_start(void *ctx, struct vring *rings, unsigned index,
 {
     struct device *device = ctx;
 
-    return frontend_ring_start(&device->fe, rings, index, deadline);
+    if (is_away(device))
+        return 0;
+    return result(device,
+                  frontend_ring_start(&device->fe, rings, index, deadline));
 }
 
 static int op_ring_stop(void *ctx, struct vring *rings, unsigned index,
@@ -48,34 +80,23 @@ static int op_ring_stop(void *ctx, struct vring *rings, unsigned index,
 {
     struct device *device = ctx;
 
-    return frontend_ring_stop(&device->fe, rings, index, deadline);
+    if (is_away(device))
+        return 0;
+    return result(device,
+                  frontend_ring_stop(&device->fe, rings, index, deadline));
 }
 
 static int op_reset(void *ctx, struct vring *rings, unsigned n,
                     uint64_t deadline)
 {
     struct device *device = ctx;
+    int rc = 0;
 
-    int rc = frontend_reset(&device->fe, rings, n, deadline);
-
+    if (!is_away(device))
+        rc = result(device,
+                    frontend_reset(&device->fe, rings, n, deadline));
     shm_clear(&device->shm);
     return rc;
-}
-
-static int op_kick(void *ctx, uint32_t index, uint64_t deadline)
-{
-    struct device *device = ctx;
-    int rc = frontend_kick(&device->fe, index);
-
-    return rc < 0 ? rc : frontend_wait(&device->fe, deadline);
-}
-
-static int op_config_write(void *ctx, uint32_t offset, const void *data,
-                           uint32_t size, uint64_t deadline)
-{
-    struct device *device = ctx;
-
-    return frontend_config_write(&device->fe, offset, data, size, deadline);
 }
 
 static int op_send_reset(void *ctx, struct vring *rings, unsigned n)
@@ -83,7 +104,32 @@ static int op_send_reset(void *ctx, struct vring *rings, unsigned n)
     struct device *device = ctx;
 
     shm_clear(&device->shm);
-    return frontend_send_reset(&device->fe, rings, n);
+    if (is_away(device))
+        return 0;
+    return result(device, frontend_send_reset(&device->fe, rings, n));
+}
+
+static int op_kick(void *ctx, uint32_t index, uint64_t deadline)
+{
+    struct device *device = ctx;
+    int rc;
+
+    if (is_away(device))
+        return 0; /* each ring gets a kick at the end of it */
+    rc = frontend_kick(&device->fe, index);
+    return result(device,
+                  rc < 0 ? rc : frontend_wait(&device->fe, deadline));
+}
+
+static int op_config_write(void *ctx, uint32_t offset, const void *data,
+                           uint32_t size, uint64_t deadline)
+{
+    struct device *device = ctx;
+
+    if (is_away(device))
+        return 0;
+    return result(device, frontend_config_write(&device->fe, offset, data, size,
+                                                deadline));
 }
 
 static const struct transport_ops transport_ops = {

@@ -7,6 +7,7 @@
 #include <ctype.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -172,6 +173,23 @@ static int take_probe(struct spec *spec, const char *value,
                 value);
 }
 
+static int take_reconnect(struct spec *spec, const char *value,
+                          struct husk_err *err)
+{
+    int rc = 0;
+
+    if (!strcmp(value, "on"))
+        spec->reconnect = INFINITY;
+    else if (!strcmp(value, "off"))
+        spec->reconnect = 0;
+    else
+        rc = take_seconds("reconnect", value, 0.001, &spec->reconnect, NULL);
+    if (rc < 0)
+        return fail(err, rc, "reconnect=%s: give on, off or seconds", value);
+    spec->given.inflight = spec->reconnect > 0;
+    return 0;
+}
+
 static int take_queue_size(struct spec *spec, const char *value,
                            struct husk_err *err)
 {
@@ -204,6 +222,8 @@ static int take_pair(struct spec *spec, const char *key, const char *value,
         return take_config(spec, value, err);
     if (!strcmp(key, "probe"))
         return take_probe(spec, value, err);
+    if (!strcmp(key, "reconnect"))
+        return take_reconnect(spec, value, err);
     if (!strcmp(key, "inband")) {
         if (strcmp(value, "on") && strcmp(value, "off"))
             return fail(err, -EINVAL, "inband=%s: give on or off", value);
@@ -220,7 +240,7 @@ static int take_pair(struct spec *spec, const char *key, const char *value,
         return take_name(spec, value, err);
     return fail(err, -EINVAL, "unknown key '%s': give socket, exec, id, vqs, "
                 "config-size, config, queue-size, probe, inband, deadline, "
-                "wait or name", key);
+                "wait, reconnect or name", key);
 }
 
 /* The words of exec=, and how the back-end is to find its front-end. */

@@ -26,6 +26,7 @@ struct spec {
     uint8_t *config; /* what given.config points to */
     uint32_t queue_size;
     double deadline, wait; /* seconds */
+    double reconnect; /* seconds to try for; 0: off, INFINITY: for ever */
 };
 
 /*

@@ -797,14 +797,14 @@ int husk_vm_device(const struct husk_vm *vm, unsigned index,
     if (index >= vm->n_devices)
         return -ENOENT;
     device = vm->devices[index];
-    probe = &device->probe;
+    probe = &device->first;
     *info = (struct husk_device){
         .name = device->spec.name,
         .probe = "none",
-        .round_trips = device->fe.waits,
+        .round_trips = device->round_trips,
         .features = device->fe.features,
         .protocol_features = device->fe.protocol,
-        .known = probe->round == PROBE_DONE,
+        .known = device->round_trips > 0,
     };
     if (!info->known)
         return 0;
