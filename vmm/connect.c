@@ -153,8 +153,11 @@ static int try_connect(struct device *device, struct husk_err *err)
     if ((code == ENOENT || code == ECONNREFUSED || code == EAGAIN) &&
         ev_time() - device->started < limit)
         return -EAGAIN;
-    return fail(err, -code, "%s: connecting to %s: %s%s", device->spec.name,
-                path, strerror(code),
+    /* -EAGAIN would mean another try */
+    return fail(err, code == EAGAIN ? -ETIMEDOUT : -code,
+                "%s: connecting to %s: %s%s", device->spec.name, path,
+                code == EAGAIN ? "it listens, but takes no connection" :
+                                 strerror(code),
                 code == ENOENT || code == ECONNREFUSED ?
                     ": is the back-end running? (wait=SECONDS lets it come "
                     "late)" : "");

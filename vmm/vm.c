@@ -361,6 +361,8 @@ static void on_timeout(struct ev_loop *loop, ev_timer *watcher, int revents)
     vm_end(vm, HUSK_TIMEOUT, -1, text);
 }
 
+static void probe_done(struct husk_vm *vm);
+
 static void on_wake(struct ev_loop *loop, ev_async *watcher, int revents)
 {
     struct husk_vm *vm = watcher->data;
@@ -372,6 +374,8 @@ static void on_wake(struct ev_loop *loop, ev_async *watcher, int revents)
         for (unsigned i = 0; i < vm->n_devices; i++)
             device_wake(vm->devices[i]);
     }
+    if (vm->state == VM_PROBING && !vm->boot)
+        probe_done(vm);
     if (take_room(vm) && vm->config.console_room && vm->state == VM_RUNNING)
         vm->config.console_room(vm->config.ctx);
 }
@@ -489,15 +493,28 @@ static int all_known(struct husk_vm *vm, struct husk_err *err)
     return 0;
 }
 
+/* Nobody boots: probed() is called on the loop, never by husk_vm_probe(). */
+static void probe_done(struct husk_vm *vm)
+{
+    struct husk_err err;
+
+    if (vm->n_ready == vm->n_devices && !vm->end.set &&
+        all_known(vm, &err) < 0)
+        vm_end(vm, HUSK_ERROR, -1, err.text);
+}
+
 static void device_ready(void *ctx, struct device *device)
 {
     struct husk_vm *vm = ctx;
     struct husk_err err;
 
     (void)device;
+    if (++vm->n_ready < vm->n_devices || vm->state != VM_PROBING)
+        return;
+    if (!vm->boot)
+        wake(vm);
     /* the machine may not stand yet: then start() goes on */
-    if (++vm->n_ready == vm->n_devices && (vm->has_machine || !vm->boot) &&
-        vm->state == VM_PROBING && !vm->end.set && all_known(vm, &err) < 0)
+    else if (vm->has_machine && !vm->end.set && all_known(vm, &err) < 0)
         vm_end(vm, HUSK_ERROR, -1, err.text);
 }
 
@@ -716,7 +733,7 @@ int husk_vm_probe(struct husk_vm *vm, struct husk_err *err)
         return fail(err, -EBUSY, "the VM was probed or started before");
     rc = begin(vm, err);
     if (rc == 0 && vm->n_devices == 0)
-        rc = all_known(vm, err);
+        wake(vm);
     return rc;
 }
 
