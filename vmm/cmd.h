@@ -36,6 +36,9 @@ struct cmd_options {
 int cmd_run(const struct cmd_options *options);
 int cmd_probe(const char *spec, bool json);
 
+/* The loop, or NULL after a line that says why not. */
+struct ev_loop *cmd_loop(void);
+
 /* "husk: text" on stderr. */
 void cmd_say(const char *format, ...) __attribute__((format(printf, 1, 2)));
 

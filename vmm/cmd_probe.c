@@ -129,11 +129,9 @@ int cmd_probe(const char *spec, bool json)
     ev_signal interrupt, terminate;
     struct husk_err err;
 
-    asking.loop = ev_default_loop(0);
-    if (!asking.loop) {
-        cmd_say("no event loop: out of descriptors?");
+    asking.loop = cmd_loop();
+    if (!asking.loop)
         return CMD_ERROR;
-    }
     ev_signal_init(&interrupt, on_signal, SIGINT);
     ev_signal_init(&terminate, on_signal, SIGTERM);
     interrupt.data = terminate.data = &asking;

@@ -163,6 +163,24 @@ static void raise_limits(void)
     }
 }
 
+/* libev's own way would be to abort. */
+static void on_loop_failure(const char *what)
+{
+    cmd_say("%s: %s", what, strerror(errno));
+    exit(CMD_ERROR);
+}
+
+struct ev_loop *cmd_loop(void)
+{
+    struct ev_loop *loop;
+
+    ev_set_syserr_cb(on_loop_failure);
+    loop = ev_default_loop(0);
+    if (!loop)
+        cmd_say("no event loop: out of descriptors?");
+    return loop;
+}
+
 int cmd_run(const struct cmd_options *options)
 {
     static const int signals[] = { SIGINT, SIGTERM, SIGHUP, SIGQUIT };
@@ -173,11 +191,9 @@ int cmd_run(const struct cmd_options *options)
 
     raise_limits();
     signal(SIGPIPE, SIG_IGN);
-    run.loop = ev_default_loop(0);
-    if (!run.loop) {
-        cmd_say("no event loop: out of descriptors?");
+    run.loop = cmd_loop();
+    if (!run.loop)
         return CMD_ERROR;
-    }
     for (int i = 0; i < N_SIGNALS; i++) {
         ev_signal_init(&watchers[i], on_signal, signals[i]);
         watchers[i].data = &run;
