@@ -473,13 +473,15 @@ static struct vu_inflight payload_inflight(const struct session *s)
 static enum answer get_inflight_fd(struct session *s)
 {
     struct vu_inflight wire = payload_inflight(s);
-    int fd, rc = any_started(s) ? -EBUSY
-                                : inflight_create(&s->inflight, &wire, &fd);
+    int fd = -1, rc = any_started(s)
+                          ? -EBUSY
+                          : inflight_create(&s->inflight, &wire, &fd);
 
-    if (rc < 0) {
-        session_fail(s, "GET_INFLIGHT_FD for %u queues of %u: %s",
-                     wire.num_queues, wire.queue_size, strerror(-rc));
-        return REFUSED;
+    if (rc < 0) { /* a size of 0 says that there is no buffer */
+        complain("front-end: GET_INFLIGHT_FD for %u queues of %u: %s",
+                 wire.num_queues, wire.queue_size, strerror(-rc));
+        wire = (struct vu_inflight){ 0 };
+        fd = -1;
     }
     session_reply(s, &wire, sizeof wire, fd);
     return ANSWERED;
