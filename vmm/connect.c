@@ -73,6 +73,7 @@ void device_on_control(struct ev_loop *loop, ev_io *watcher, int revents)
 {
     struct device *device = watcher->data;
     enum child_news news;
+    struct husk_err err;
     char text[200];
     int value;
 
@@ -80,6 +81,10 @@ void device_on_control(struct ev_loop *loop, ev_io *watcher, int revents)
     while ((news = child_news(&device->child, &value)) != CHILD_NOTHING) {
         if (news == CHILD_GONE) {
             ev_io_stop(loop, watcher);
+            /* nobody is left who could come to listen */
+            if (device->state == DEVICE_CONNECTING && !device->away &&
+                device_last_words(device, &err))
+                device_give_up(device, &err);
             return;
         }
         describe_end(text, sizeof text, news, value, device->spec.argv[0]);
