@@ -107,7 +107,11 @@ $(O)/tests/guest: $(GUEST_TESTS:%=$(O)/obj/tests/guest/%_test.o) \
 	$(Q)$(CC) $(ALL) -o $@ $^ -lcriterion -ljansson -lfdt -lev -lm
 
 CHECKS = $(addprefix $(O)/tests/,unit peer-selftest guest)
-check: all $(CHECKS) $(O)/tests/husk-peer
+check:
+	@$(MAKE) --no-print-directory deps DEPS='$(DEPS) $(CHECK_DEPS)'
+	@$(MAKE) --no-print-directory $(if $(SAN),,lint) check-built
+
+check-built: all $(CHECKS) $(O)/tests/husk-peer
 	@tests/check $(CHECKS)
 
 # Guests are freestanding; what one does not use is left out of its image.
@@ -160,5 +164,5 @@ lint: $(O)/libhusk.a
 clean:
 	rm -rf $(O)
 
-.PHONY: all backends guests run check deps lint clean FORCE
+.PHONY: all backends guests check check-built run check deps lint clean FORCE
 .SECONDARY:
