@@ -85,8 +85,13 @@ int vm_tree(const struct husk_vm *vm, void **blob, size_t *size,
 {
     struct boot_virtio virtio[VM_MAX_DEVICES];
     struct boot_board board;
+    struct mem plan;
 
     describe(vm, &board, virtio);
+    if (!vm->has_machine) {
+        mem_plan(&plan, vm->config.memory, arch_hole_start, arch_hole_end);
+        board.mem = &plan;
+    }
     return fdt_build(&board, blob, size, err);
 }
 

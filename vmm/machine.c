@@ -33,9 +33,12 @@ static int open_kvm(struct machine *machine, struct husk_err *err)
         return fail(err, -ENODEV, KVM_DEVICE ": %s: %s", strerror(code), hint);
     }
     version = sys_ioctl(machine->kvm_fd, KVM_GET_API_VERSION, NULL);
+    if (version < 0)
+        return fail(err, -ENODEV, KVM_DEVICE ": %s: it is not KVM",
+                    strerror(-version));
     if (version != KVM_API_VERSION)
         return fail(err, -ENODEV, KVM_DEVICE " has API version %d, %d is "
-                    "needed: is it KVM?", version, KVM_API_VERSION);
+                    "needed", version, KVM_API_VERSION);
     machine->vm_fd = sys_ioctl_number(machine->kvm_fd, KVM_CREATE_VM, 0);
     if (machine->vm_fd < 0)
         return fail(err, machine->vm_fd, "KVM_CREATE_VM: %s",

@@ -117,8 +117,24 @@ static void add_region(struct mem *mem, gpa_t base, uint64_t offset,
                        uint64_t size)
 {
     mem->region[mem->n_regions++] = (struct mem_region){
-        .base = base, .size = size, .offset = offset, .host = mem->map + offset
+        .base = base, .size = size, .offset = offset,
+        .host = mem->map ? mem->map + offset : NULL
     };
+}
+
+static void add_regions(struct mem *mem, gpa_t hole_start, gpa_t hole_end)
+{
+    uint64_t size = mem->size;
+
+    add_region(mem, 0, 0, size < hole_start ? size : hole_start);
+    if (size > hole_start)
+        add_region(mem, hole_end, hole_start, size - hole_start);
+}
+
+void mem_plan(struct mem *mem, uint64_t size, gpa_t hole_start, gpa_t hole_end)
+{
+    *mem = (struct mem){ .fd = -1, .size = size };
+    add_regions(mem, hole_start, hole_end);
 }
 
 int mem_init(struct mem *mem, uint64_t size, gpa_t hole_start, gpa_t hole_end,
@@ -151,9 +167,7 @@ int mem_init(struct mem *mem, uint64_t size, gpa_t hole_start, gpa_t hole_end,
     }
     madvise(mem->map, size, MADV_DONTDUMP);
     madvise(mem->map, size, MADV_DONTFORK); /* not a keeper's business */
-    add_region(mem, 0, 0, size < hole_start ? size : hole_start);
-    if (size > hole_start)
-        add_region(mem, hole_end, hole_start, size - hole_start);
+    add_regions(mem, hole_start, hole_end);
     return 0;
 failed:
     mem_fini(mem);

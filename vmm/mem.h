@@ -44,6 +44,9 @@ int mem_init(struct mem *mem, uint64_t size, gpa_t hole_start, gpa_t hole_end,
              struct husk_err *err);
 void mem_fini(struct mem *mem);
 
+/* Where that much memory would lie; there is none. Needs no mem_fini(). */
+void mem_plan(struct mem *mem, uint64_t size, gpa_t hole_start, gpa_t hole_end);
+
 /*
  * The len bytes at gpa as husk sees them, or NULL unless all of them lie in
  * one region. The guest may change them at any time: copy, then judge.
