@@ -29,7 +29,8 @@
 #define F_DISCARD      (UINT64_C(1) << 13)
 #define F_WRITE_ZEROES (UINT64_C(1) << 14)
 
-enum { /* offsets in config space, 5.2.4 */
+/* offsets in config space, 5.2.4 */
+enum {
     CONFIG_CAPACITY = 0,
     CONFIG_SEG_MAX = 12,
     CONFIG_BLK_SIZE = 20,
@@ -166,8 +167,8 @@ static void issue(struct block *blk, struct device *dev, struct request *r)
         if (blk->no_zero_range) {
             uint64_t size = (uint64_t)seg->sectors * SECTOR;
 
-            r->zero = (struct iovec){ blk->zeroes,
-                                      size < ZEROES ? size : ZEROES };
+            r->zero =
+                (struct iovec){ blk->zeroes, size < ZEROES ? size : ZEROES };
             io_uring_prep_writev(sqe, blk->fd, &r->zero, 1,
                                  seg->sector * SECTOR);
             break;

@@ -185,8 +185,8 @@ static void keep(struct console *con, const struct chain *chain, size_t from)
     if (!grown)
         return;
     con->backlog = grown;
-    con->backlog_size += chain_read(chain, from, grown + con->backlog_size,
-                                    size);
+    con->backlog_size +=
+        chain_read(chain, from, grown + con->backlog_size, size);
 }
 
 /* receive */
@@ -220,8 +220,8 @@ static ssize_t get(struct console *con, const struct chain *chain)
     ssize_t n = read(con->in, text, room < sizeof text ? room : sizeof text);
 
     if (n > 0) {
-        size_t kept = con->is_terminal ? unescape(con, text, (size_t)n)
-                                       : (size_t)n;
+        size_t kept =
+            con->is_terminal ? unescape(con, text, (size_t)n) : (size_t)n;
 
         return (ssize_t)chain_write(chain, 0, text, kept);
     }
@@ -363,7 +363,8 @@ static void meet_peer(struct console *con, int fd)
 static void on_accept(struct ev_loop *loop, ev_io *w, int events)
 {
     struct console *con = w->data;
-    int fd = accept4(con->listener.fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+    int fd =
+        accept4(con->listener.fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
 
     (void)events;
     if (fd < 0)
@@ -391,9 +392,9 @@ static void on_look(struct ev_loop *loop, ev_timer *w, int events)
 
 static int open_file(struct console *con)
 {
-    con->out = open(con->path,
-                    O_WRONLY | O_CREAT | O_APPEND | O_NONBLOCK | O_CLOEXEC,
-                    0666);
+    con->out =
+        open(con->path, O_WRONLY | O_CREAT | O_APPEND | O_NONBLOCK | O_CLOEXEC,
+             0666);
     if (con->out < 0)
         return complain("%s: %s", con->path, strerror(errno));
     return 0;
@@ -587,7 +588,7 @@ static const struct backend console = {
 int main(int argc, char **argv)
 {
     static struct console state = {
-        .in = -1, .out = -1, .pty = -1, .listener = LISTENER_NONE
+        .in = -1, .out = -1, .pty = -1, .listener = { .fd = -1 }
     };
 
     return backend_main(&console, &state, argc, argv);

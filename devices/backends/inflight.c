@@ -408,8 +408,8 @@ void inflight_taken(struct ring *ring, struct chain *chain, unsigned first)
         state->addr = le64toh(d->addr);
         state->len = le32toh(d->len);
         state->id = le16toh(d->id);
-        state->flags = le16toh(
-            atomic_load_explicit(&d->flags, memory_order_relaxed));
+        state->flags =
+            le16toh(atomic_load_explicit(&d->flags, memory_order_relaxed));
         head->last = (uint16_t)entry;
         head->num++;
         entry = state->next;

@@ -25,10 +25,10 @@ struct inflight {
 
 /* One ring's part of it. */
 struct inflight_queue {
-    void *region;     /* NULL: not tracked */
-    uint16_t size;    /* entries that it has */
-    bool recovered;   /* it was another back-end's before */
-    uint64_t counter; /* of the next chain taken */
+    void *region;      /* NULL: not tracked */
+    uint16_t size;     /* entries that it has */
+    bool recovered;    /* it was another back-end's before */
+    uint64_t counter;  /* of the next chain taken */
     uint16_t *pending; /* entries to be done again, in order */
     unsigned n_pending, next_pending;
 };

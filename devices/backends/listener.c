@@ -31,9 +31,9 @@ static int fill_address(struct sockaddr_un *addr, const char *path)
 static bool in_use(const struct sockaddr_un *addr)
 {
     int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    bool used = fd >= 0 && (!connect(fd, (const struct sockaddr *)addr,
-                                     sizeof *addr) ||
-                            errno == EAGAIN);
+    bool used =
+        fd >= 0 && (!connect(fd, (const struct sockaddr *)addr, sizeof *addr) ||
+                    errno == EAGAIN);
 
     if (fd >= 0)
         close(fd);

@@ -13,8 +13,6 @@ struct listener {
     ino_t inode;
 };
 
-#define LISTENER_NONE { .fd = -1 }
-
 /*
  * Bind and listen. A socket file that nobody listens at is replaced. path must
  * stay. 0, or -1 after complain().

@@ -59,9 +59,9 @@ int memory_add(struct memory *mem, const struct vu_mem_region *wire, int fd)
         return -EINVAL;
 
     uint64_t map_size = (lead + wire->size + page - 1) & ~(page - 1);
-    void *map = mmap(NULL, map_size, PROT_READ | PROT_WRITE,
-                     MAP_SHARED | MAP_NORESERVE, fd,
-                     (off_t)(wire->mmap_offset - lead));
+    void *map =
+        mmap(NULL, map_size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE,
+             fd, (off_t)(wire->mmap_offset - lead));
 
     if (map == MAP_FAILED)
         return -errno;
@@ -136,7 +136,7 @@ static struct iovec piece(const struct memory *mem, gaddr_t addr, uint64_t len)
                 .iov_len = len < r->size - off ? len : r->size - off,
             };
     }
-    return (struct iovec){0};
+    return (struct iovec){ 0 };
 }
 
 int memory_read(const struct memory *mem, gaddr_t addr, void *to, size_t len)

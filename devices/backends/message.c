@@ -145,8 +145,8 @@ static enum answer get_specs(struct session *s)
 static enum answer set_mem_table(struct session *s)
 {
     struct vu_mem_table table = { 0 };
-    size_t size = s->in.header.size < sizeof table ? s->in.header.size
-                                                   : sizeof table;
+    size_t size =
+        s->in.header.size < sizeof table ? s->in.header.size : sizeof table;
 
     memcpy(&table, s->in.payload, size);
     if (table.n_regions > VU_MAX_MEM_REGIONS ||
@@ -237,8 +237,7 @@ static enum answer set_vring_num(struct session *s)
     if (!q)
         return REFUSED;
     if (!state.num || state.num > RING_MAX_SIZE ||
-        (!(s->features & VIRTIO_F_RING_PACKED) &&
-         state.num & (state.num - 1)))
+        (!(s->features & VIRTIO_F_RING_PACKED) && state.num & (state.num - 1)))
         return DECLINED;
     q->ring.size = state.num;
     return OK;
@@ -424,9 +423,8 @@ static enum answer set_config(struct session *s)
         range.size > dev->shape.config_size - range.offset ||
         !dev->backend->write_config)
         return DECLINED;
-    return dev->backend->write_config(dev, range.offset,
-                                      s->in.payload + sizeof range,
-                                      range.size) < 0
+    return dev->backend->write_config(
+               dev, range.offset, s->in.payload + sizeof range, range.size) < 0
                ? DECLINED
                : OK;
 }
@@ -501,8 +499,8 @@ static enum answer set_inflight_fd(struct session *s)
     return rc < 0 ? refuse(s, strerror(-rc)) : OK;
 }
 
-#define ANY_FDS  UINT8_MAX
-#define OR_MORE  true
+#define ANY_FDS UINT8_MAX
+#define OR_MORE true
 
 static const struct rule {
     enum answer (*act)(struct session *s);

@@ -22,12 +22,17 @@
 #include "devices/backends/netfilter.h"
 #include "devices/backends/runtime.h"
 
-#define F_MTU      (UINT64_C(1) << 3)
-#define F_MAC      (UINT64_C(1) << 5)
-#define F_STATUS   (UINT64_C(1) << 16)
+#define F_MTU    (UINT64_C(1) << 3)
+#define F_MAC    (UINT64_C(1) << 5)
+#define F_STATUS (UINT64_C(1) << 16)
 
-enum { CONFIG_MAC = 0, CONFIG_STATUS = 6, CONFIG_PAIRS = 8, CONFIG_MTU = 10,
-       CONFIG_SIZE = 12 };
+enum {
+    CONFIG_MAC = 0,
+    CONFIG_STATUS = 6,
+    CONFIG_PAIRS = 8,
+    CONFIG_MTU = 10,
+    CONFIG_SIZE = 12
+};
 enum { RECEIVE, TRANSMIT, CONTROL };
 enum mode { NONE, TAP, LISTEN, CONNECT };
 
@@ -111,8 +116,8 @@ static void lose_peer(struct net *net, const char *why)
 static bool send_out(struct net *net)
 {
     while (net->out_at < net->out_end) {
-        ssize_t n = write(net->fd, net->out + net->out_at,
-                          net->out_end - net->out_at);
+        ssize_t n =
+            write(net->fd, net->out + net->out_at, net->out_end - net->out_at);
 
         if (n > 0) {
             net->out_at += (size_t)n;
@@ -219,8 +224,8 @@ static bool next_from_socket(struct net *net)
             }
         }
         if (have >= PREFIX_SIZE && have - PREFIX_SIZE >= size) {
-            memcpy(net->frame + HEADER_SIZE,
-                   net->in + net->in_at + PREFIX_SIZE, size);
+            memcpy(net->frame + HEADER_SIZE, net->in + net->in_at + PREFIX_SIZE,
+                   size);
             net->in_at += PREFIX_SIZE + size;
             net->frame_size = size;
             return true;
@@ -361,8 +366,8 @@ static void net_reset(struct device *dev)
 static void on_accept(struct ev_loop *loop, ev_io *w, int events)
 {
     struct net *net = w->data;
-    int fd = accept4(net->listener.fd, NULL, NULL,
-                     SOCK_CLOEXEC | SOCK_NONBLOCK);
+    int fd =
+        accept4(net->listener.fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
 
     (void)events;
     if (fd < 0)
@@ -484,8 +489,8 @@ static int set_mac(struct device *dev, const char *value)
     char end;
 
     if (strlen(value) != 17 ||
-        sscanf(value, "%2x:%2x:%2x:%2x:%2x:%2x%c", &byte[0], &byte[1],
-               &byte[2], &byte[3], &byte[4], &byte[5], &end) != 6 ||
+        sscanf(value, "%2x:%2x:%2x:%2x:%2x:%2x%c", &byte[0], &byte[1], &byte[2],
+               &byte[3], &byte[4], &byte[5], &end) != 6 ||
         byte[0] & 1)
         return complain("--mac=%s: no address of one station", value);
     for (unsigned i = 0; i < FILTER_MAC_SIZE; i++)
@@ -533,7 +538,7 @@ static const struct backend net_backend = {
 
 int main(int argc, char **argv)
 {
-    static struct net state = { .fd = -1, .listener = LISTENER_NONE };
+    static struct net state = { .fd = -1, .listener = { .fd = -1 } };
 
     return backend_main(&net_backend, &state, argc, argv);
 }

@@ -23,8 +23,7 @@ static uint8_t set_mode(struct filter *f, uint64_t features, unsigned command,
         &f->mode.promiscuous,  &f->mode.all_multicast, &f->mode.all_unicast,
         &f->mode.no_multicast, &f->mode.no_unicast,    &f->mode.no_broadcast,
     };
-    uint64_t needs =
-        command < 2 ? FILTER_F_CTRL_RX : FILTER_F_CTRL_RX_EXTRA;
+    uint64_t needs = command < 2 ? FILTER_F_CTRL_RX : FILTER_F_CTRL_RX_EXTRA;
 
     if (command >= sizeof modes / sizeof modes[0] || !(features & needs) ||
         size != 1 || data[0] > 1)
@@ -58,8 +57,7 @@ static uint8_t set_tables(struct filter *f, uint64_t features,
 {
     struct filter_table unicast, multicast;
 
-    if (!(features & FILTER_F_CTRL_RX) ||
-        !take_table(&unicast, &data, &size) ||
+    if (!(features & FILTER_F_CTRL_RX) || !take_table(&unicast, &data, &size) ||
         !take_table(&multicast, &data, &size) || size)
         return ANSWER_ERROR;
     f->unicast = unicast;

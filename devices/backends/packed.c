@@ -29,10 +29,10 @@ int packed_map(struct ring *ring)
         return ring_break(ring, "a part of the ring is not aligned");
     ring->desc_map = memory_at_user(ring->mem, ring->desc,
                                     ring->size * sizeof(struct packed_desc));
-    ring->avail_map = memory_at_user(ring->mem, ring->avail,
-                                     sizeof(struct packed_event));
-    ring->used_map = memory_at_user(ring->mem, ring->used,
-                                    sizeof(struct packed_event));
+    ring->avail_map =
+        memory_at_user(ring->mem, ring->avail, sizeof(struct packed_event));
+    ring->used_map =
+        memory_at_user(ring->mem, ring->used, sizeof(struct packed_event));
     if (!ring->desc_map || !ring->avail_map || !ring->used_map)
         return ring_break(ring, "a part of the ring is not in memory");
     return 0;
@@ -41,8 +41,8 @@ int packed_map(struct ring *ring)
 /* A descriptor's flags if it is available at this turn of the ring, or -1. */
 static int available(const struct ring *ring, unsigned index, bool wrap)
 {
-    unsigned flags = le16toh(atomic_load_explicit(&desc(ring, index)->flags,
-                                                  memory_order_acquire));
+    unsigned flags = le16toh(
+        atomic_load_explicit(&desc(ring, index)->flags, memory_order_acquire));
 
     if (!!(flags & DESC_F_AVAIL) != wrap || !!(flags & DESC_F_USED) == wrap)
         return -1;

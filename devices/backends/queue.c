@@ -145,10 +145,8 @@ void queue_update(struct queue *q)
 {
     const struct session *s = q->session;
     /* without bit 30 rings start enabled */
-    bool enabled =
-        q->enabled || !(s->features & VHOST_F_PROTOCOL_FEATURES);
-    bool active =
-        q->started && enabled && !q->ring.broken && session_runs(s);
+    bool enabled = q->enabled || !(s->features & VHOST_F_PROTOCOL_FEATURES);
+    bool active = q->started && enabled && !q->ring.broken && session_runs(s);
 
     if (active != q->active)
         set_active(q, active);
@@ -165,9 +163,9 @@ int queue_start(struct queue *q)
         report(q);
         return -EINVAL;
     }
-    q->overdue = q->inflight.recovered ||
-                 (q->ring.packed ? q->ring.base != 0x80008000u
-                                 : q->ring.next_used != 0);
+    q->overdue =
+        q->inflight.recovered ||
+        (q->ring.packed ? q->ring.base != 0x80008000u : q->ring.next_used != 0);
     queue_update(q);
     return 0;
 }

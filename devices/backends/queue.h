@@ -20,9 +20,9 @@ struct queue {
     bool started; /* SET_VRING_KICK to GET_VRING_BASE */
     bool polled;  /* started without a kick descriptor */
     bool enabled;
-    bool active; /* between the device's start() and stop() */
-    bool held;   /* queue_hold() */
-    bool overdue; /* an earlier connection may not have told all */
+    bool active;     /* between the device's start() and stop() */
+    bool held;       /* queue_hold() */
+    bool overdue;    /* an earlier connection may not have told all */
     unsigned budget; /* chains left for this call of handle() */
     ev_io kick;
     ev_timer again; /* go on at the loop's next turn, or poll */

@@ -88,8 +88,8 @@ int gather_add(struct ring *ring, struct gather *g, gaddr_t addr, uint32_t len,
         return ring_break(ring, "a readable buffer after a writable one");
 
     unsigned used = g->n_readable + g->n_writable;
-    int n = memory_iov(ring->mem, addr, len, g->iov + used,
-                       RING_MAX_CHAIN - used);
+    int n =
+        memory_iov(ring->mem, addr, len, g->iov + used, RING_MAX_CHAIN - used);
 
     if (n == -E2BIG)
         return ring_break(ring, "a chain of more than %u pieces",

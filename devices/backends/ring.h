@@ -37,10 +37,10 @@ struct ring {
     /* the positions; wrap counters are a packed ring's */
     uint16_t next_avail, next_used;
     bool avail_wrap, used_wrap;
-    uint16_t told;       /* next_used when the driver was last told */
+    uint16_t told; /* next_used when the driver was last told */
     bool told_wrap;
-    uint32_t given;      /* entries given since then */
-    unsigned in_flight;  /* entries taken and not given back */
+    uint32_t given;     /* entries given since then */
+    unsigned in_flight; /* entries taken and not given back */
 
     struct inflight_queue *inflight; /* NULL: not tracked */
 

@@ -21,8 +21,8 @@ static void rng_handle(struct queue *queue)
 
         while (done < chain->writable_size && done < MAX_BYTES) {
             size_t want = chain->writable_size - done;
-            ssize_t n = getrandom(
-                bytes, want < sizeof bytes ? want : sizeof bytes, 0);
+            ssize_t n =
+                getrandom(bytes, want < sizeof bytes ? want : sizeof bytes, 0);
 
             if (n < 0 && errno != EINTR) {
                 queue_break(queue, strerror(errno));

@@ -35,8 +35,14 @@ struct runtime {
     ev_signal term, interrupt, hangup;
 };
 
-enum { OPT_SOCKET = 256, OPT_FD, OPT_CAPABILITIES, OPT_HELP, OPT_VERSION,
-       OPT_DEVICE };
+enum {
+    OPT_SOCKET = 256,
+    OPT_FD,
+    OPT_CAPABILITIES,
+    OPT_HELP,
+    OPT_VERSION,
+    OPT_DEVICE
+};
 
 static const struct option common[] = {
     { "socket-path", required_argument, NULL, OPT_SOCKET },
@@ -299,7 +305,7 @@ int backend_main(const struct backend *backend, void *state, int argc,
     rt->dev.backend = backend;
     rt->dev.state = state;
     rt->dev.shape = backend->shape;
-    rt->listener = (struct listener)LISTENER_NONE;
+    rt->listener.fd = -1;
 
     int rc = parse(rt, argc, argv, &path, &fd);
 

@@ -71,7 +71,8 @@ struct backend {
                         uint32_t size);
     /* The guest's reset, or the front-end is gone. No queue is started. */
     void (*reset)(struct device *dev);
-    void (*hangup)(struct device *dev); /* SIGHUP; if NULL it ends the program */
+    void (*hangup)(
+        struct device *dev); /* SIGHUP; if NULL it ends the program */
 };
 
 struct device {

@@ -31,8 +31,7 @@ uint64_t session_protocol_offers(const struct session *s)
 {
     return VU_PF_MQ | VU_PF_REPLY_ACK | VU_PF_BACKEND_REQ | VU_PF_RESET_DEVICE |
            VU_PF_INFLIGHT_SHMFD | VU_PF_CONFIGURE_MEM_SLOTS | VU_PF_STATUS |
-           VU_PF_STANDALONE |
-           (s->dev->shape.config_size ? VU_PF_CONFIG : 0);
+           VU_PF_STANDALONE | (s->dev->shape.config_size ? VU_PF_CONFIG : 0);
 }
 
 bool session_runs(const struct session *s)

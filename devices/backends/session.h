@@ -29,10 +29,10 @@ struct session {
     uint64_t features; /* as SET_FEATURES gave them */
     uint64_t protocol_features;
     uint8_t status;
-    bool bad_features; /* SET_FEATURES held a bit that was not offered */
-    bool paused;       /* no queue runs: the memory table changes */
-    bool closing;      /* ends as soon as no chain is with the device */
-    bool failed;       /* it ends because the front-end broke the rules */
+    bool bad_features;   /* SET_FEATURES held a bit that was not offered */
+    bool paused;         /* no queue runs: the memory table changes */
+    bool closing;        /* ends as soon as no chain is with the device */
+    bool failed;         /* it ends because the front-end broke the rules */
     unsigned complaints; /* about rings, bounded: guests cause them */
     struct memory memory;
     struct inflight inflight;
@@ -40,8 +40,8 @@ struct session {
     struct queue *queue; /* shape.max_vqs of them */
 
     struct message in;
-    size_t in_done;  /* bytes of header and payload that have come */
-    bool waiting;    /* in is complete, and waits for chains to come back */
+    size_t in_done; /* bytes of header and payload that have come */
+    bool waiting;   /* in is complete, and waits for chains to come back */
     uint8_t out[VU_HEADER_SIZE + VU_MAX_PAYLOAD];
     size_t out_size, out_done;
     int out_fd; /* goes with the answer; -1: none */

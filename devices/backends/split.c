@@ -39,10 +39,9 @@ int split_map(struct ring *ring)
         return ring_break(ring, "a part of the ring is not aligned");
     ring->desc_map = memory_at_user(ring->mem, ring->desc,
                                     ring->size * sizeof(struct split_desc));
-    ring->avail_map =
-        memory_at_user(ring->mem, ring->avail,
-                       offsetof(struct split_avail, ring) +
-                           ring->size * sizeof(uint16_t) + event);
+    ring->avail_map = memory_at_user(ring->mem, ring->avail,
+                                     offsetof(struct split_avail, ring) +
+                                         ring->size * sizeof(uint16_t) + event);
     ring->used_map =
         memory_at_user(ring->mem, ring->used,
                        offsetof(struct split_used, ring) +
@@ -54,8 +53,8 @@ int split_map(struct ring *ring)
 
 void split_start(struct ring *ring)
 {
-    ring->next_used = le16toh(
-        atomic_load_explicit(&used(ring)->idx, memory_order_relaxed));
+    ring->next_used =
+        le16toh(atomic_load_explicit(&used(ring)->idx, memory_order_relaxed));
 }
 
 static uint16_t available(const struct ring *ring)
@@ -147,8 +146,8 @@ struct chain *split_take(struct ring *ring)
     }
 
     unsigned slot = ring->next_avail & (ring->size - 1);
-    uint16_t head = le16toh(atomic_load_explicit(&avail(ring)->ring[slot],
-                                                 memory_order_relaxed));
+    uint16_t head = le16toh(
+        atomic_load_explicit(&avail(ring)->ring[slot], memory_order_relaxed));
     struct chain *chain = split_chain(ring, head);
 
     if (chain)

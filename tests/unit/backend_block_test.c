@@ -171,8 +171,8 @@ static void random_of(uint64_t features)
             for (uint32_t i = 0; i < e[slot].len; i++)
                 data[i] = (uint8_t)random();
 
-            int id = add(&c, q, slot, e[slot].type, e[slot].sector,
-                         e[slot].len, piece);
+            int id = add(&c, q, slot, e[slot].type, e[slot].sector, e[slot].len,
+                         piece);
 
             if (id < 0) { /* no room: fewer this time */
                 e[slot].used = false;
@@ -197,8 +197,8 @@ static void random_of(uint64_t features)
         }
     }
 
-    uint8_t *file = mmap(NULL, SECTORS * SECTOR, PROT_READ, MAP_SHARED, d.fd,
-                         0);
+    uint8_t *file =
+        mmap(NULL, SECTORS * SECTOR, PROT_READ, MAP_SHARED, d.fd, 0);
 
     cr_assert_neq(file, MAP_FAILED);
     cr_assert_eq(memcmp(file, model, SECTORS * SECTOR), 0);
@@ -285,12 +285,10 @@ static void expect_bytes(const struct disk *d, uint64_t sector,
     for (uint32_t i = 0; i < sectors; i++) {
         uint8_t bytes[SECTOR];
 
-        cr_assert_eq(pread(d->fd, bytes, SECTOR,
-                           (off_t)(sector + i) * SECTOR),
+        cr_assert_eq(pread(d->fd, bytes, SECTOR, (off_t)(sector + i) * SECTOR),
                      (ssize_t)SECTOR);
         for (unsigned j = 0; j < SECTOR; j++)
-            cr_assert_eq(bytes[j], value, "sector %u",
-                         (unsigned)(sector + i));
+            cr_assert_eq(bytes[j], value, "sector %u", (unsigned)(sector + i));
     }
 }
 
@@ -451,9 +449,9 @@ Test(backend_block, config, .timeout = 60)
     vu_start(&c, F_FLUSH | F_CONFIG_WCE | F_MQ, 3, 16);
     cr_assert_eq(c.specs.id, 2);
     cr_assert_eq(c.specs.config_size, 72);
-    cr_assert_eq(c.offers & 0xffffff,
-                 1 << 2 | 1 << 6 | 1 << 9 | 1 << 10 | 1 << 11 | 1 << 12 |
-                     1 << 13 | 1 << 14);
+    cr_assert_eq(c.offers & 0xffffff, 1 << 2 | 1 << 6 | 1 << 9 | 1 << 10 |
+                                          1 << 11 | 1 << 12 | 1 << 13 |
+                                          1 << 14);
     vu_config(&c, 0, config, 72);
     cr_assert_eq(number(config, 0, 8), SECTORS);
     cr_assert_eq(number(config, 12, 4), 126);
@@ -484,8 +482,8 @@ Test(backend_block, config, .timeout = 60)
     vu_driver_ok(&c);
     for (unsigned i = 0; i < 2; i++) {
         uint64_t sectors = i ? SECTORS / 2 : SECTORS * 2;
-        struct vu_header h, answer = { VU_BACKEND_CONFIG_CHANGE_MSG,
-                                       VU_VERSION | VU_REPLY, 8 };
+        struct vu_header h,
+            answer = { VU_BACKEND_CONFIG_CHANGE_MSG, VU_VERSION | VU_REPLY, 8 };
         uint64_t zero = 0;
 
         cr_assert_eq(ftruncate(d.fd, (off_t)sectors * SECTOR), 0);
@@ -521,8 +519,8 @@ Test(backend_block, read_only, .timeout = 60)
 
     vu_spawn(&c, "husk-block", args);
     vu_start(&c, 0, 1, 16);
-    cr_assert_eq(c.offers & 0xffffff, 1 << 2 | 1 << 5 | 1 << 6 | 1 << 9 |
-                                          1 << 10);
+    cr_assert_eq(c.offers & 0xffffff,
+                 1 << 2 | 1 << 5 | 1 << 6 | 1 << 9 | 1 << 10);
     cr_assert_eq(request(&c, OUT, 0, SECTOR, NULL), IOERR);
     cr_assert_eq(segment(&c, DISCARD, 0, 8, 0), IOERR);
     cr_assert_eq(segment(&c, WRITE_ZEROES, 0, 8, 0), IOERR);

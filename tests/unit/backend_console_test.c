@@ -294,8 +294,8 @@ Test(backend_console, socket, .timeout = 60)
 
 static void expect_size(struct vu_client *c, unsigned cols, unsigned rows)
 {
-    struct vu_header h, answer = { VU_BACKEND_CONFIG_CHANGE_MSG,
-                                   VU_VERSION | VU_REPLY, 8 };
+    struct vu_header h,
+        answer = { VU_BACKEND_CONFIG_CHANGE_MSG, VU_VERSION | VU_REPLY, 8 };
     uint16_t config[2];
     uint64_t zero = 0;
 

@@ -51,8 +51,8 @@ static void echo_of(uint64_t features)
         memset(vu_at(&c, DATA + 0x10000), 0, 0x20000);
         cr_assert_eq(vu_do(&c, turn % 3, buf, 4), both);
         for (uint32_t i = 0; i < in; i++) {
-            uint64_t at = i < in / 2 ? DATA + 0x10000 + i
-                                     : DATA + 0x20000 + i - in / 2;
+            uint64_t at =
+                i < in / 2 ? DATA + 0x10000 + i : DATA + 0x20000 + i - in / 2;
 
             cr_assert_eq(*(uint8_t *)vu_at(&c, at),
                          i < both ? (uint8_t)(i * 7 + turn) : 0);
@@ -142,9 +142,8 @@ Test(backend_loop, config, .timeout = 60)
         range = (struct vu_config){ UINT32_MAX, 2, 0 };
         memcpy(message, &range, 12);
         vu_send(&c, VU_GET_CONFIG, 0, message, 14, -1);
-        cr_assert_eq(vu_answer(&c, VU_GET_CONFIG, message, sizeof message,
-                               NULL),
-                     0);
+        cr_assert_eq(
+            vu_answer(&c, VU_GET_CONFIG, message, sizeof message, NULL), 0);
         vu_end(&c, 0);
     }
 }

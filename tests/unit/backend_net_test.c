@@ -149,8 +149,8 @@ static void guest_offers(struct vu_client *c, unsigned slot, uint32_t size)
     vu_kick(c, RX);
 }
 
-static void guest_gets(struct vu_client *c, unsigned slot,
-                       const uint8_t *frame, uint32_t size)
+static void guest_gets(struct vu_client *c, unsigned slot, const uint8_t *frame,
+                       uint32_t size)
 {
     uint8_t *at = vu_at(c, DATA + 0x100000 + slot * 0x11000);
     uint32_t len;
@@ -405,8 +405,10 @@ Test(backend_net, nonsense, .timeout = 60)
 {
     static uint8_t frame[66000];
     struct net n;
-    struct buffer b[] = { { DATA, 5, false }, { DATA, 70000, false },
-                          { DATA, HEADER, false }, { DATA, 25, false },
+    struct buffer b[] = { { DATA, 5, false },
+                          { DATA, 70000, false },
+                          { DATA, HEADER, false },
+                          { DATA, 25, false },
                           { DATA, 64, true } };
 
     net_init(&n);
@@ -435,7 +437,7 @@ Test(backend_net, nonsense, .timeout = 60)
         usleep(10000);
     }
     cr_assert_eq(config[6], 0);
-    guest_sends(&n.c, frame, 60, 60); /* to nobody */
+    guest_sends(&n.c, frame, 60, 60);         /* to nobody */
     cr_assert(vu_readable(n.c.uplink, 5000)); /* and the guest was told */
     n.peer = connect_to(n.path);
     guest_offers(&n.c, 0, 200);

@@ -92,8 +92,8 @@ static uint64_t fill_table(const struct driver *d, uint16_t id,
             put_desc(d, table + i * 16u, b[i].addr, b[i].len, 0,
                      b[i].writable ? WRITE : 0);
         else
-            put_desc(d, table + i * 16u, b[i].addr, b[i].len,
-                     flags_of(b, i, n), i + 1);
+            put_desc(d, table + i * 16u, b[i].addr, b[i].len, flags_of(b, i, n),
+                     i + 1);
     }
     return table;
 }

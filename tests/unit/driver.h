@@ -12,7 +12,7 @@
 #define DRIVER_MAX_TABLE 64u /* descriptors in an indirect table */
 
 struct driver {
-    uint8_t *mem;   /* guest memory, from guest address base on */
+    uint8_t *mem; /* guest memory, from guest address base on */
     uint64_t base;
     unsigned size;
     bool packed, event_idx, indirect;
@@ -20,8 +20,8 @@ struct driver {
     uint64_t table;             /* of indirect tables, one for each id */
     uint16_t next, seen;        /* positions in the ring */
     bool wrap, seen_wrap;
-    uint16_t kicked;            /* next, when a kick was last considered */
-    unsigned free;              /* descriptors left */
+    uint16_t kicked; /* next, when a kick was last considered */
+    unsigned free;   /* descriptors left */
     unsigned n_ids;
     uint16_t id[DRIVER_MAX_SIZE];    /* a stack of free ids */
     uint16_t slots[DRIVER_MAX_SIZE]; /* taken by each id in flight */

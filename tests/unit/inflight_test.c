@@ -174,8 +174,7 @@ static void crashes_of(uint64_t features)
             crash(&b);
             for (unsigned i = 0; i < n_held; i++) {
                 held[i] = ring_take(&b.ring);
-                cr_assert_not_null(held[i], "turn %u: %s", turn,
-                                   b.ring.error);
+                cr_assert_not_null(held[i], "turn %u: %s", turn, b.ring.error);
                 cr_assert_eq(number_of(held[i]), order[i]);
                 cr_assert(held[i]->again);
             }
@@ -256,8 +255,7 @@ static void torn_of(uint64_t features, enum death death, unsigned victim)
         cr_assert_lt(n, 4);
         cr_assert_not(again[n], "%u twice", n);
         again[n] = true;
-        cr_assert_eq(chain->again,
-                     n < 3 && !(death == UNRECORDED && n == 2));
+        cr_assert_eq(chain->again, n < 3 && !(death == UNRECORDED && n == 2));
         ring_give(&b.ring, chain, 0);
     }
     cr_assert_not(b.ring.broken, "%s", b.ring.error);
@@ -291,7 +289,8 @@ Test(inflight, torn, .timeout = 30)
     }
 }
 
-/* A buffer of noise: it is refused or followed, and nothing breaks but rings. */
+/* A buffer of noise: it is refused or followed, and nothing breaks but rings.
+ */
 Test(inflight, noise, .timeout = 60)
 {
     unsigned refused = 0;
@@ -426,8 +425,7 @@ static void killed_of(uint64_t features)
     vu_handshake(&c);
     cr_assert(c.protocol_offers & VU_PF_INFLIGHT_SHMFD);
     vu_send(&c, VU_GET_INFLIGHT_FD, 0, &wire, sizeof wire, -1);
-    cr_assert_eq(vu_answer(&c, VU_GET_INFLIGHT_FD, &wire, sizeof wire,
-                           &buffer),
+    cr_assert_eq(vu_answer(&c, VU_GET_INFLIGHT_FD, &wire, sizeof wire, &buffer),
                  sizeof wire);
     cr_assert_geq(buffer, 0);
     vu_features(&c, features);
@@ -507,9 +505,8 @@ Test(inflight, messages, .timeout = 30)
         vu_driver_ok(&c);
         for (unsigned i = 0; i < 13; i++)
             cr_assert_eq(vu_do(&c, 0, &one, 1), 64);
-        cr_assert_neq(vu_set(&c, VU_SET_INFLIGHT_FD, &wire, sizeof wire,
-                             buffer),
-                      0);
+        cr_assert_neq(
+            vu_set(&c, VU_SET_INFLIGHT_FD, &wire, sizeof wire, buffer), 0);
         /* stopped and gone on with; then reset: the buffer starts anew */
         uint32_t base = vu_queue_stop(&c, 0);
 

@@ -151,8 +151,10 @@ Test(ring, copies)
 {
     struct bench b;
     struct buffer buf[] = {
-        { DATA, 5, false },         { DATA + 100, 7, false },
-        { DATA + 200, 3, true },    { DATA + 300, 11, true },
+        { DATA, 5, false },
+        { DATA + 100, 7, false },
+        { DATA + 200, 3, true },
+        { DATA + 300, 11, true },
     };
 
     bench_start(&b, 8, 0);
@@ -404,7 +406,8 @@ static void *device_side(void *arg)
 static void threads_of(uint64_t features)
 {
     struct bench b;
-    struct side s = { .bench = &b, .lock = PTHREAD_MUTEX_INITIALIZER,
+    struct side s = { .bench = &b,
+                      .lock = PTHREAD_MUTEX_INITIALIZER,
                       .cond = PTHREAD_COND_INITIALIZER };
     struct buffer buf[] = { { DATA, 5, false }, { DATA + 64, 5, true } };
     unsigned added = 0, done = 0;
@@ -415,8 +418,7 @@ static void threads_of(uint64_t features)
     while (done < CHAINS) {
         unsigned before = added;
 
-        while (added < CHAINS &&
-               driver_add(&b.driver, buf, 1 + added % 2) >= 0)
+        while (added < CHAINS && driver_add(&b.driver, buf, 1 + added % 2) >= 0)
             added++;
         if (added != before && driver_must_kick(&b.driver))
             bell(&s, &s.kicks);
@@ -795,7 +797,9 @@ static void noise_of(uint64_t features)
             unsigned r = (unsigned)random();
 
             put16(&b, GUEST + at,
-                  r % 4 ? 0 : r % 5 ? r >> 8 & 15 : r >> 8 & 0xffff);
+                  r % 4   ? 0
+                  : r % 5 ? r >> 8 & 15
+                          : r >> 8 & 0xffff);
         }
         for (unsigned i = 0; i < 8; i++) { /* addresses that are there */
             put64(&b, b.driver.desc + i * 16, DATA + (random() & 0xfff));

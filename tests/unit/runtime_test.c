@@ -56,8 +56,7 @@ static void entropy_of(uint64_t features)
     cr_assert_not(c.protocol_offers & VU_PF_CONFIG);
     for (unsigned turn = 0; turn < 200; turn++) {
         memset(vu_at(&c, DATA), 0, 8192);
-        cr_assert_eq(vu_do(&c, 0, buf, 1 + turn % 2),
-                     turn % 2 ? 164u : 64u);
+        cr_assert_eq(vu_do(&c, 0, buf, 1 + turn % 2), turn % 2 ? 164u : 64u);
         cr_assert_not(all_zero(vu_at(&c, DATA), 32));
         cr_assert_not(all_zero(vu_at(&c, DATA + 32), 32));
         cr_assert(all_zero(vu_at(&c, DATA + 64), 4096 - 64));
@@ -77,8 +76,9 @@ Test(runtime, entropy, .timeout = 60)
 Test(runtime, pipelined, .timeout = 30)
 {
     static const uint32_t requests[] = {
-        VU_GET_FEATURES, VU_GET_PROTOCOL_FEATURES, VU_GET_QUEUE_NUM,
-        VU_GET_MAX_MEM_SLOTS, VU_GET_STATUS, VU_GET_FEATURES,
+        VU_GET_FEATURES,  VU_GET_PROTOCOL_FEATURES,
+        VU_GET_QUEUE_NUM, VU_GET_MAX_MEM_SLOTS,
+        VU_GET_STATUS,    VU_GET_FEATURES,
     };
     enum { N = sizeof requests / sizeof requests[0] };
     struct vu_client c;
@@ -377,9 +377,11 @@ Test(runtime, memory_slots, .timeout = 30)
     cr_assert_geq(slots, 2);
     for (uint64_t i = 1; i <= slots; i++) {
         struct vu_mem_reg reg = { .region = {
-            VU_GUEST + i * VU_MEM_SIZE, 4096,
-            (uintptr_t)c.mem + i * VU_MEM_SIZE, i * 4096,
-        } };
+                                      VU_GUEST + i * VU_MEM_SIZE,
+                                      4096,
+                                      (uintptr_t)c.mem + i * VU_MEM_SIZE,
+                                      i * 4096,
+                                  } };
 
         cr_assert_eq(vu_set(&c, VU_ADD_MEM_REG, &reg, sizeof reg, c.memfd) != 0,
                      i == slots);
@@ -513,8 +515,9 @@ Test(runtime, hangups, .timeout = 60)
 /* The front-end goes in the middle of a message, at each byte of it. */
 Test(runtime, cut, .timeout = 60)
 {
-    uint8_t message[VU_HEADER_SIZE + 8] = { VU_SET_FEATURES, 0, 0, 0, 1, 0,
-                                            0, 0, 8 };
+    uint8_t message[VU_HEADER_SIZE + 8] = {
+        VU_SET_FEATURES, 0, 0, 0, 1, 0, 0, 0, 8
+    };
 
     for (unsigned n = 0; n <= sizeof message; n++) {
         struct vu_client c;
@@ -663,7 +666,8 @@ Test(runtime, options, .timeout = 30)
         { { "--socket-path=" }, 1, "1 to 107 bytes" },
         { { "--socket-path=/tmp/0123456789012345678901234567890123456789012345"
             "678901234567890123456789012345678901234567890123456789012345678" },
-          1, "1 to 107 bytes" },
+          1,
+          "1 to 107 bytes" },
         { { "--socket-path=/nowhere/at/all" }, 1, "No such file" },
         { { "--socket-path=/tmp" }, 1, "exists and is no socket" },
         { { "--help" }, 0, "" },

@@ -44,8 +44,8 @@ static void program_path(char *path, size_t size, const char *program)
     cr_assert_gt(n, 0);
     self[n] = 0;
 
-    int made = snprintf(path, size, "%s/../backends/%s", dirname(self),
-                        program);
+    int made =
+        snprintf(path, size, "%s/../backends/%s", dirname(self), program);
 
     cr_assert(made > 0 && (size_t)made < size);
 }
@@ -103,8 +103,7 @@ void vu_connected(struct vu_client *c, int fd)
         c->queue[i].kick = c->queue[i].call = c->queue[i].err = -1;
 }
 
-void vu_spawn(struct vu_client *c, const char *program,
-              const char *const *args)
+void vu_spawn(struct vu_client *c, const char *program, const char *const *args)
 {
     vu_spawn_io(c, program, args, -1, -1);
 }
@@ -291,9 +290,9 @@ void vu_handshake(struct vu_client *c)
     c->protocol = c->protocol_offers;
     vu_send(c, VU_SET_PROTOCOL_FEATURES, 0, &c->protocol, 8, -1);
     vu_send(c, VU_GET_BACKEND_SPECS, 0, NULL, 0, -1);
-    cr_assert_eq(vu_answer(c, VU_GET_BACKEND_SPECS, &c->specs, sizeof c->specs,
-                           NULL),
-                 sizeof c->specs);
+    cr_assert_eq(
+        vu_answer(c, VU_GET_BACKEND_SPECS, &c->specs, sizeof c->specs, NULL),
+        sizeof c->specs);
     cr_assert_eq(vu_get(c, VU_GET_QUEUE_NUM), c->specs.max_vqs);
     cr_assert_eq(vu_set(c, VU_SET_OWNER, NULL, 0, -1), 0);
     cr_assert_eq(vu_set(c, VU_ADD_MEM_REG, &reg, sizeof reg, c->memfd), 0);
@@ -308,8 +307,8 @@ void vu_features(struct vu_client *c, uint64_t wanted)
     uint64_t ok = VIRTIO_STATUS_ACKNOWLEDGE | VIRTIO_STATUS_DRIVER |
                   VIRTIO_STATUS_FEATURES_OK;
 
-    c->features = c->offers & (wanted | VIRTIO_F_VERSION_1 |
-                               VHOST_F_PROTOCOL_FEATURES);
+    c->features =
+        c->offers & (wanted | VIRTIO_F_VERSION_1 | VHOST_F_PROTOCOL_FEATURES);
     cr_assert_eq(vu_set_u64(c, VU_SET_FEATURES, c->features), 0);
     cr_assert_eq(vu_set_u64(c, VU_SET_STATUS, ok), 0);
     cr_assert_eq(vu_get(c, VU_GET_STATUS), ok);
@@ -347,8 +346,7 @@ void vu_queue_start(struct vu_client *c, unsigned i, unsigned size)
     memset(vu_at(c, VU_GUEST + i * stride), 0, stride);
     driver_init(&c->queue[i].driver, c->mem, VU_GUEST, VU_GUEST + i * stride,
                 size, c->features);
-    vu_queue_resume(c, i,
-                    c->features & VIRTIO_F_RING_PACKED ? 0x80008000u : 0);
+    vu_queue_resume(c, i, c->features & VIRTIO_F_RING_PACKED ? 0x80008000u : 0);
 }
 
 uint32_t vu_queue_stop(struct vu_client *c, unsigned i)
