@@ -18,6 +18,7 @@ void interview_init(struct interview *in)
     in->opened = far_open_fds();
     in->fe.name = "virtio7";
     in->fe.stop_fd = in->fe.call_fd = in->fe.err_fd = -1;
+    in->fe.inflight_fd = -1;
     in->fe.deadline = 5;
     in->probe.backend_req_fd = -1;
     frontend_init(&in->fe, model_init(&in->model));

@@ -268,7 +268,7 @@ static void serve_one(struct model *m, struct far_message *message)
     obey(m, message, entry);
     make_reply(m, message, &reply);
     reply.header.size = (uint32_t)reply.size;
-    if (m->bend && m->bend_request == message->header.request)
+    if (m->bend && (m->bend_any || m->bend_request == message->header.request))
         m->bend(m, &reply);
     if (!reply.never && !m->silent)
         send_reply(m, &reply);

@@ -61,6 +61,7 @@ struct model {
 
     /* change the answers to one request */
     uint32_t bend_request;
+    bool bend_any; /* or to all */
     void (*bend)(struct model *m, struct model_reply *reply);
     uint64_t arg; /* for it */
 
