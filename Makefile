@@ -53,6 +53,7 @@ GUEST_TESTS = hello console devices exits failure tree
 GUEST_HELP = tests/guest/run.c tests/guest/harness.c
 
 GUESTS = hello devices pvh config block fs hostile reboot
+GUESTS += flow
 
 all: $(O)/husk backends guests
 backends: $(BACKENDS:%=$(O)/backends/husk-%)
@@ -164,5 +165,5 @@ lint: $(O)/libhusk.a
 clean:
 	rm -rf $(O)
 
-.PHONY: all backends guests check check-built run check deps lint clean FORCE
+.PHONY: all backends guests check check-built run deps lint clean FORCE
 .SECONDARY:
