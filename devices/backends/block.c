@@ -114,26 +114,6 @@ static void finish(struct block *blk, struct request *r, enum status status)
     blk->free = r;
 }
 
-/* Cut bytes off the front of pieces, or off their end. */
-static void trim_front(struct iovec **iov, unsigned *n, size_t bytes)
-{
-    while (*n && bytes >= (*iov)->iov_len) {
-        bytes -= (*iov)->iov_len;
-        ++*iov;
-        --*n;
-    }
-    if (*n && bytes) {
-        (*iov)->iov_base = (uint8_t *)(*iov)->iov_base + bytes;
-        (*iov)->iov_len -= bytes;
-    }
-}
-
-static void trim_last_byte(struct iovec *iov, unsigned *n)
-{
-    if (!--iov[*n - 1].iov_len)
-        --*n;
-}
-
 /* Whether count sectors from sector on are on the disk. */
 static bool on_disk(const struct block *blk, uint64_t sector, uint64_t count)
 {
@@ -207,7 +187,7 @@ static void complete(struct block *blk, struct device *dev, struct request *r,
     case TYPE_IN:
     case TYPE_OUT:
         if (res > 0) {
-            trim_front(&r->iov, &r->n_iov, (size_t)res);
+            iov_trim(&r->iov, &r->n_iov, (size_t)res);
             r->offset += (uint64_t)res;
             r->left -= (size_t)res;
             if (r->type == TYPE_IN)
@@ -288,12 +268,13 @@ static enum status begin_data(struct block *blk, struct request *r,
         r->iov = c->readable;
         r->n_iov = c->n_readable;
         r->left = c->readable_size - HEADER_SIZE;
-        trim_front(&r->iov, &r->n_iov, HEADER_SIZE);
+        iov_trim(&r->iov, &r->n_iov, HEADER_SIZE);
     } else {
         r->iov = c->writable;
         r->n_iov = c->n_writable;
         r->left = c->writable_size - 1;
-        trim_last_byte(r->iov, &r->n_iov);
+        if (!--r->iov[r->n_iov - 1].iov_len) /* the status is no data */
+            r->n_iov--;
     }
     if (r->left % SECTOR || !on_disk(blk, sector, r->left / SECTOR))
         return STATUS_IOERR;

@@ -266,6 +266,19 @@ unsigned iov_slice(struct iovec *to, unsigned max, const struct iovec *from,
     return made;
 }
 
+void iov_trim(struct iovec **iov, unsigned *n, size_t bytes)
+{
+    while (*n && bytes >= (*iov)->iov_len) {
+        bytes -= (*iov)->iov_len;
+        ++*iov;
+        --*n;
+    }
+    if (*n && bytes) {
+        (*iov)->iov_base = (uint8_t *)(*iov)->iov_base + bytes;
+        (*iov)->iov_len -= bytes;
+    }
+}
+
 size_t chain_read(const struct chain *chain, size_t offset, void *to,
                   size_t size)
 {

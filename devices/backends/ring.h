@@ -119,4 +119,7 @@ size_t chain_write(const struct chain *chain, size_t offset, const void *from,
 unsigned iov_slice(struct iovec *to, unsigned max, const struct iovec *from,
                    unsigned n, size_t offset, size_t size);
 
+/* Cut bytes off the front of *n pieces. */
+void iov_trim(struct iovec **iov, unsigned *n, size_t bytes);
+
 #endif
