@@ -53,7 +53,7 @@ GUEST_TESTS = hello console devices exits failure tree
 GUEST_HELP = tests/guest/run.c tests/guest/harness.c
 
 GUESTS = hello devices pvh config block fs hostile reboot
-GUESTS += flow
+GUESTS += flow storm
 
 all: $(O)/husk backends guests
 backends: $(BACKENDS:%=$(O)/backends/husk-%)
@@ -140,6 +140,7 @@ $(O)/guests/%.elf: $(O)/guests/obj/%.o $(O)/guests/runtime.a guests/guest.ld
 	$(Q)$(CC) $(GUEST_LINK) -o $@ $(filter %.o %.a,$^)
 
 $(O)/guests/pvh.elf: $(O)/guests/obj/pvh_start.o
+$(O)/guests/storm.elf: $(O)/guests/obj/storm_start.o
 $(O)/guests/hostile.elf: $(O)/guests/obj/hostile_access.o
 
 -include $(shell find $(O) -name '*.d' 2>/dev/null)
