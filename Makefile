@@ -50,7 +50,8 @@ UNIT_HELP += tests/unit/far.c tests/unit/model.c tests/unit/interview.c
 
 # On real KVM; without one they are skipped.
 GUEST_TESTS = hello console devices exits failure tree
-GUEST_HELP = tests/guest/run.c tests/guest/harness.c
+GUEST_TESTS += qsd virtiofs
+GUEST_HELP = tests/guest/run.c tests/guest/harness.c tests/guest/disk.c
 
 GUESTS = hello devices pvh config block fs hostile reboot
 GUESTS += flow storm
