@@ -75,6 +75,11 @@ int console_open(struct console *console, int fd)
     close_fd(console);
     if (fd < 0)
         return 0;
+    /* here, so that no vCPU's thread gets an arena of malloc's for it */
+    if (!console->buffer)
+        console->buffer = malloc(CONSOLE_BUFFER);
+    if (!console->buffer)
+        return -ENOMEM;
     if (fstat(fd, &st) < 0)
         return -errno;
     console->is_socket = S_ISSOCK(st.st_mode);
@@ -169,8 +174,6 @@ void console_put(struct console *console, uint8_t byte)
 
     pthread_mutex_lock(&console->lock);
     console->first_byte = true;
-    if (!console->buffer && console->fd >= 0)
-        console->buffer = malloc(CONSOLE_BUFFER);
     /* full: perhaps the loop has not come round to writing yet */
     if (console->count == CONSOLE_BUFFER)
         flush_locked(console);

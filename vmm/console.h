@@ -20,7 +20,7 @@ struct console {
     void (*wake)(void *ctx); /* there is output to flush; any thread */
     void *ctx;
     /* the rest: lock */
-    uint8_t *buffer; /* allocated by the first byte */
+    uint8_t *buffer; /* from the first console_open() on */
     size_t first, count;
     bool gone;        /* nobody will ever read again */
     bool first_byte;  /* one has been put */

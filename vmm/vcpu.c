@@ -12,6 +12,7 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <unistd.h>
 
 #include "vmm/fail.h"
@@ -191,7 +192,10 @@ static void *thread(void *arg)
     struct vcpu *cpu = arg;
     struct machine *machine = cpu->machine;
     unsigned faults = 0;
+    char name[16];
 
+    snprintf(name, sizeof name, "vcpu%u", cpu->index);
+    prctl(PR_SET_NAME, name);
     while (!atomic_load(&machine->stopping)) {
         if (ioctl(cpu->fd, KVM_RUN, 0) == 0) {
             faults = 0;
@@ -217,7 +221,6 @@ int vcpu_start(struct vcpu *cpu, struct husk_err *err)
 {
     pthread_attr_t attr;
     sigset_t all, before;
-    char name[16];
     int rc;
 
     sigfillset(&all);
@@ -230,8 +233,6 @@ int vcpu_start(struct vcpu *cpu, struct husk_err *err)
     if (rc)
         return fail(err, -rc, "starting vCPU %u: %s", cpu->index, strerror(rc));
     cpu->running = true;
-    snprintf(name, sizeof name, "vcpu%u", cpu->index);
-    pthread_setname_np(cpu->thread, name);
     return 0;
 }
 
