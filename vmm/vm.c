@@ -46,6 +46,12 @@ void vm_end(struct husk_vm *vm, enum husk_outcome outcome, long value,
             const char *text)
 {
     pthread_mutex_lock(&vm->lock);
+    /* A stop cuts requests short: what the guest makes of that is no verdict. */
+    if (atomic_load(&vm->stop)) {
+        outcome = HUSK_STOPPED;
+        value = -1;
+        text = NULL;
+    }
     if (!vm->end.set) {
         vm->end.set = true;
         vm->end.outcome = outcome;
