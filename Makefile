@@ -49,7 +49,7 @@ UNIT += wire probe answer frontend
 UNIT_HELP += tests/unit/far.c tests/unit/model.c tests/unit/interview.c
 
 # On real KVM; without one they are skipped.
-GUEST_TESTS = hello console devices exits failure tree
+GUEST_TESTS = hello console devices exits failure tree library
 GUEST_TESTS += qsd virtiofs
 GUEST_HELP = tests/guest/run.c tests/guest/harness.c tests/guest/disk.c
 
