@@ -45,8 +45,9 @@ BACKENDS = rng loop block console net
 UNIT = elf fdt params bzimage initrd acpi mptable image ring inflight runtime \
   backend_loop backend_block backend_console backend_net
 UNIT_HELP = tests/unit/driver.c tests/unit/vu_client.c
-UNIT += wire probe answer frontend
-UNIT_HELP += tests/unit/far.c tests/unit/model.c tests/unit/interview.c
+UNIT += wire probe answer frontend transport
+UNIT_HELP += tests/unit/far.c tests/unit/model.c tests/unit/interview.c \
+  tests/unit/spy.c
 
 # On real KVM; without one they are skipped.
 GUEST_TESTS = hello console devices exits failure tree library
