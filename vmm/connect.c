@@ -88,7 +88,10 @@ void device_on_control(struct ev_loop *loop, ev_io *watcher, int revents)
             return;
         }
         describe_end(text, sizeof text, news, value, device->spec.argv[0]);
-        device_say(device, HUSK_LOG_INFO, text);
+        /* before it was ready the device's failure says it */
+        device_say(device,
+                   device->has_transport ? HUSK_LOG_WARNING : HUSK_LOG_INFO,
+                   text);
     }
 }
 

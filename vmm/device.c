@@ -369,6 +369,8 @@ void device_leave(void *ctx)
         if (frontend_config_refresh(fe) == 0)
             frontend_pump(fe);
     }
+    if (device->transport.kicks_refused && !device->slow_kicks)
+        device->events.wake(device->events.ctx);
     if (fe->lost && !device->told) {
         device->told = true;
         if (!device_may_return(device))
@@ -408,6 +410,11 @@ void device_wake(struct device *device)
     if (!device->has_transport || device->state != DEVICE_READY ||
         !transport_trylock(&device->transport))
         return; /* whoever holds it wakes us again */
+    if (device->transport.kicks_refused && !device->slow_kicks) {
+        device->slow_kicks = true;
+        device_say(device, HUSK_LOG_INFO, "KVM has no room for more kick "
+                   "descriptors: some kicks leave KVM_RUN");
+    }
     lost = fe->lost;
     idle = !lost && !frontend_events(fe);
     if (lost && device_may_return(device)) {

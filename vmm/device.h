@@ -82,6 +82,7 @@ struct device {
     uint64_t epoch;     /* of the transport, when the restoring began */
     ev_tstamp away_since, back_since;
     double back_off;    /* seconds to the next try */
+    bool slow_kicks;    /* lock: said that some leave KVM_RUN */
     bool warned;        /* that requests may be done twice */
     bool settling; /* loop: a reboot waits for the back-end's answers */
     char line[160]; /* of the back-end's output, so far */
