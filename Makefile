@@ -1,5 +1,6 @@
 # make            build everything            make run    boot a first guest
 # make check      run the tests               make lint   house rules
+# make bench      measure it
 # SAN=1 sanitizers, WERROR=1 warnings are errors, V=1 show commands
 O ?= build
 ARCH := $(shell uname -m)
@@ -51,7 +52,7 @@ UNIT_HELP += tests/unit/far.c tests/unit/model.c tests/unit/interview.c \
 
 # On real KVM; without one they are skipped.
 GUEST_TESTS = hello console devices exits failure tree library
-GUEST_TESTS += qsd virtiofs
+GUEST_TESTS += qsd virtiofs bundled
 GUEST_HELP = tests/guest/run.c tests/guest/harness.c tests/guest/disk.c
 
 GUESTS = hello devices pvh config block fs hostile reboot
@@ -116,6 +117,35 @@ check:
 
 check-built: all $(CHECKS) $(O)/tests/husk-peer
 	@tests/check $(CHECKS)
+
+# What husk promises of itself, measured: a table, and JSON in build/bench.
+BENCH = main proc backend table start path bare load fleet size
+BENCH_DEPS = strace gnuplot-nox qemu-system-x86 binutils
+
+$(O)/tests/bench/bench: $(BENCH:%=$(O)/obj/tests/bench/%.o) \
+  $(O)/obj/tests/unit/driver.o
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(ALL) -o $@ $^ -ljansson -lm
+
+$(O)/tests/bench/many: $(O)/obj/tests/bench/many.o $(O)/libhusk.a
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(ALL) -o $@ $^ -lfdt -lev -lm
+
+$(O)/tests/bench/floor: tests/bench/floor_$(ARCH).c
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(ALL) -ffreestanding -fno-stack-protector -nostdlib -static \
+	  -no-pie -Wl,--build-id=none -o $@ $<
+
+$(O)/tests/bench/whole: $(O)/obj/tests/bench/whole.o $(O)/libhusk.a
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(ALL) -o $@ $< -Wl,--whole-archive $(O)/libhusk.a \
+	  -Wl,--no-whole-archive -lfdt -lev -lm
+
+bench:
+	@$(MAKE) --no-print-directory deps DEPS='$(DEPS) $(BENCH_DEPS)'
+	@$(MAKE) --no-print-directory all \
+	  $(addprefix $(O)/tests/bench/,bench many floor whole)
+	$(O)/tests/bench/bench $(O)
 
 # Guests are freestanding; what one does not use is left out of its image.
 GUEST_RUNTIME = start boot exit interrupts memory option packed print queue \

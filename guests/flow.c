@@ -9,12 +9,14 @@
  *   judge                     the last byte written must be 0, as on a disk
  *   hold                      print a line and wait for a byte from the console
  *   packed event-idx indirect
+ *
+ * It knows no time, since a clock that ticks costs something, too: a run of it
+ * is limited from outside.
  */
 #include "virtio.h"
 
 #define DEPTH_MAX 64u
 #define HEAD_MAX  64u
-#define PATIENCE  10000u /* milliseconds without an answer */
 
 struct flow {
     struct virtio dev;
@@ -62,8 +64,7 @@ static void exchange(struct flow *f, uint64_t count, uint64_t depth)
     while (got < count) {
         uint64_t before = sent;
 
-        if (!virtio_wait(&f->dev, time_after(PATIENCE)))
-            exit_fail("no interrupt, %lu of %lu requests done", got, count);
+        virtio_wait(&f->dev, TIME_NEVER);
         while (queue_get(&f->queue, &n, &size)) {
             got++;
             judge(f, n);
