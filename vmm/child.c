@@ -23,6 +23,7 @@
 #include <sys/syscall.h>
 #include <sys/un.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "devices/deadline.h"
@@ -31,6 +32,7 @@
 #include "vmm/words.h"
 
 #define PASSED  3 /* descriptor number of the back-end's socket */
+#define LAST_WAIT UINT64_C(1000000000) /* ns for what was killed to be gone */
 #define CONTROL 4 /* of the keeper's, also in the back-end until exec */
 
 struct news {
@@ -377,8 +379,49 @@ void child_ask(struct child *child)
         send(child->control, &command, 1, MSG_NOSIGNAL | MSG_DONTWAIT);
 }
 
+bool child_is_gone(struct child *child)
+{
+    bool all = true;
+
+    for (unsigned i = 0; i < CHILD_LEAVING; i++) {
+        if (child->leaving[i] <= 0)
+            continue;
+        if (waitpid(child->leaving[i], NULL, WNOHANG) == 0)
+            all = false;
+        else
+            child->leaving[i] = 0;
+    }
+    return all;
+}
+
+void child_drop(struct child *child)
+{
+    sys_close(&child->control); /* the keeper kills what is left */
+    for (unsigned i = 0; i < CHILD_LEAVING && child->keeper > 0; i++) {
+        if (child->leaving[i] == 0) {
+            child->leaving[i] = child->keeper;
+            child->keeper = 0;
+        }
+    }
+    child_is_gone(child);
+    /* so many that cannot die: this one must be waited for */
+    while (child->keeper > 0 && waitpid(child->keeper, NULL, 0) < 0 &&
+           errno == EINTR)
+        ;
+    child->keeper = 0;
+    sys_close(&child->output);
+    sys_close(&child->socket);
+    sys_close(&child->listener);
+    if (child->path[0])
+        unlink(child->path);
+    if (child->folder[0])
+        rmdir(child->folder);
+    child->path[0] = child->folder[0] = 0;
+}
+
 void child_end(struct child *child, uint64_t deadline)
 {
+    const struct timespec pause = { 0, 1000000 };
     int value;
 
     child_ask(child);
@@ -389,17 +432,8 @@ void child_end(struct child *child, uint64_t deadline)
         if (polled.revents && child_news(child, &value) == CHILD_GONE)
             break;
     }
-    sys_close(&child->control); /* the keeper kills what is left */
-    if (child->keeper > 0)
-        while (waitpid(child->keeper, NULL, 0) < 0 && errno == EINTR)
-            ;
-    child->keeper = 0;
-    sys_close(&child->output);
-    sys_close(&child->socket);
-    sys_close(&child->listener);
-    if (child->path[0])
-        unlink(child->path);
-    if (child->folder[0])
-        rmdir(child->folder);
-    child->path[0] = child->folder[0] = 0;
+    child_drop(child);
+    deadline = deadline_now() + LAST_WAIT;
+    while (!child_is_gone(child) && deadline_left(deadline) > 0)
+        nanosleep(&pause, NULL);
 }

@@ -13,6 +13,8 @@
 #include "husk.h"
 #include "vmm/spec.h"
 
+#define CHILD_LEAVING 8
+
 enum child_news {
     CHILD_NOTHING,
     CHILD_NOT_STARTED, /* value: errno of exec */
@@ -24,6 +26,7 @@ struct child {
     enum child_news fate; /* the first news of its end, with its value */
     int fate_value;
     pid_t keeper; /* 0: none */
+    pid_t leaving[CHILD_LEAVING]; /* earlier ones, not reaped yet; 0: free */
     int control;  /* to the keeper; readable when it has news; -1: none */
     int output;   /* what the back-end writes to stdout and stderr; -1: none */
     int socket;   /* connected to the back-end, until child_take(); -1: none */
@@ -48,8 +51,15 @@ int child_take(struct child *child);
 /* Ask it to end (SIGTERM). */
 void child_ask(struct child *child);
 
-/* End it, and all that it started, and reap: it has until deadline to go by
- * itself, then SIGKILL. Closes everything. Safe to repeat. */
+/* Have it killed, and all that it started, without waiting for that: whatever
+ * is left of it is reaped by and by. Closes everything. Safe to repeat. */
+void child_drop(struct child *child);
+
+/* Whether all that was dropped is gone. */
+bool child_is_gone(struct child *child);
+
+/* The same for the last time: it has until deadline to go by itself, is killed
+ * then, and has a second more to be gone. */
 void child_end(struct child *child, uint64_t deadline);
 
 #endif

@@ -196,11 +196,20 @@ static void watch_child(struct device *device)
     ev_io_start(device->loop, &device->output);
 }
 
-void device_end_child(struct device *device, uint64_t deadline)
+void device_stop_child(struct device *device)
 {
     ev_io_stop(device->loop, &device->control);
     ev_io_stop(device->loop, &device->output);
-    child_end(&device->child, deadline);
+}
+
+/* Come back to device_connect() later. */
+void device_pause(struct device *device, double seconds)
+{
+    device->state = DEVICE_PAUSING;
+    ev_now_update(device->loop);
+    ev_timer_stop(device->loop, &device->timer);
+    ev_timer_set(&device->timer, seconds, 0);
+    ev_timer_start(device->loop, &device->timer);
 }
 
 /* From scratch: what there was of a connection is dropped. */
@@ -214,7 +223,13 @@ int device_connect(struct device *device, struct husk_err *err)
     device->started = ev_time();
     device->pause = FIRST_PAUSE;
     if (device->spec.argv) {
-        device_end_child(device, 0);
+        device_stop_child(device);
+        child_drop(&device->child);
+        /* two at a time would share a file, or requests */
+        if (!child_is_gone(&device->child)) {
+            device_pause(device, FIRST_PAUSE);
+            return 0;
+        }
         rc = child_start(&device->child, &device->spec, err);
         if (rc < 0) {
             struct husk_err inner = *err;

@@ -216,7 +216,7 @@ static void on_timer(struct ev_loop *loop, ev_timer *watcher, int revents)
         break;
     case DEVICE_PAUSING:
         if (device_connect(device, &err) < 0)
-            device_retry(device, &err);
+            device_give_up(device, &err);
         break;
     case DEVICE_RESTORING:
         frontend_timeout(&device->fe);
@@ -483,7 +483,8 @@ void device_fini(struct device *device)
     shm_fini(&device->shm);
     frontend_fini(&device->fe);
     channel_fini(&device->channel);
-    device_end_child(device, deadline_now() + 1000000000u);
+    device_stop_child(device);
+    child_end(&device->child, deadline_now() + 1000000000u);
     sys_close(&device->hang_up_fd);
     sys_close(&device->err_fd);
     spec_fini(&device->spec);

@@ -138,7 +138,8 @@ void device_say(struct device *device, enum husk_log level, const char *text);
 int device_connect(struct device *device, struct husk_err *err);
 /* The timer's turn: try again. */
 void device_connect_on(struct device *device);
-void device_end_child(struct device *device, uint64_t deadline);
+void device_stop_child(struct device *device);
+void device_pause(struct device *device, double seconds);
 /* A started back-end that hung up: what became of it says more. */
 bool device_last_words(struct device *device, struct husk_err *err);
 void device_on_control(struct ev_loop *loop, ev_io *watcher, int revents);

@@ -26,15 +26,6 @@ bool device_may_return(const struct device *device)
            device->has_transport;
 }
 
-static void pause_for(struct device *device, double seconds)
-{
-    device->state = DEVICE_PAUSING;
-    ev_now_update(device->loop);
-    ev_timer_stop(device->loop, &device->timer);
-    ev_timer_set(&device->timer, seconds, 0);
-    ev_timer_start(device->loop, &device->timer);
-}
-
 /* Drop what there is of a connection. */
 static void disconnect(struct device *device)
 {
@@ -59,7 +50,7 @@ void device_away(struct device *device)
         device->transport.rings[i].started = false;
     if (device->away_since - device->back_since > STEADY)
         device->back_off = 0;
-    pause_for(device, device->back_off);
+    device_pause(device, device->back_off);
 }
 
 /* It will not come back, or not as what it was. */
@@ -96,7 +87,7 @@ void device_retry(struct device *device, const struct husk_err *err)
                                               FIRST_BACK_OFF;
     if (device->back_off > LAST_BACK_OFF)
         device->back_off = LAST_BACK_OFF;
-    pause_for(device, device->back_off);
+    device_pause(device, device->back_off);
 }
 
 /* What is other than it was, or NULL. */
