@@ -30,13 +30,14 @@ CHECK_DEPS = libcriterion-dev device-tree-compiler acpica-tools strace \
 
 LIB = $(addprefix vmm/,fail.c mem.c sys.c window.c bus.c vcpu.c machine.c \
   arch_$(ARCH).c console.c words.c spec.c child.c device.c connect.c \
-  place.c reconnect.c load.c vm.c) \
+  place.c reconnect.c load.c vm.c timeline.c) \
   $(addprefix devices/,wire.c frontend.c vring.c config.c channel.c probe.c shm.c \
   names.c transport.c uart.c power.c) boot/elf.c boot/fdt.c boot/params.c \
   boot/bzimage.c boot/initrd.c boot/aml.c boot/acpi.c boot/mptable.c \
   boot/rom.c boot/image.c
 
 CMD = $(addprefix vmm/,main.c cmd_run.c cmd_probe.c cmd_record.c cmd_input.c)
+CMD += vmm/cmd_timeline.c
 
 RUNTIME = $(addprefix devices/backends/,runtime.c session.c message.c \
   uplink.c queue.c ring.c split.c packed.c memory.c listener.c \

@@ -261,6 +261,26 @@ struct husk_stats {
 
 HUSK_API void husk_vm_stats(const struct husk_vm *vm, struct husk_stats *stats);
 
+/*
+ * A moment of a VM's first boot. Of the VM: "create", "start", "memory" (the
+ * guest's is mapped), "kvm" (a virtual machine is there), "slots", "chips",
+ * "vcpus", "known" (all devices have answered), "loaded" (image and tables are
+ * in guest memory), "entry" (the first KVM_RUN), "output" (the guest's first
+ * byte), "end". Of each device: "connected" and "ready".
+ */
+struct husk_moment {
+    const char *name; /* as above; lives for ever */
+    int device;       /* its index, or -1: of the VM */
+    uint64_t ns;      /* CLOCK_MONOTONIC */
+};
+
+/*
+ * The moments that have come, in their order: as many as there is room for, at
+ * most max. Returns how many there are. Valid in ended() and after it.
+ */
+HUSK_API size_t husk_vm_timeline(const struct husk_vm *vm,
+                                 struct husk_moment *moments, size_t max);
+
 #ifdef __cplusplus
 }
 #endif

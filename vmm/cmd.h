@@ -12,6 +12,11 @@
 
 #define CMD_ERROR 125 /* exit status of husk's own failures */
 
+/* When the process began, and what the library cannot know; ns. */
+struct cmd_clock {
+    uint64_t process, main, arguments;
+};
+
 /* The options of run. Strings point into argv. */
 struct cmd_options {
     int argc;
@@ -31,6 +36,8 @@ struct cmd_options {
     bool verbose;
     bool reset_again;
     bool no_window;
+    bool timeline;
+    struct cmd_clock clock;
 };
 
 int cmd_run(const struct cmd_options *options);
@@ -49,6 +56,20 @@ void cmd_say(const char *format, ...) __attribute__((format(printf, 1, 2)));
 int cmd_write_record(const struct cmd_options *options,
                      const struct husk_vm *vm, const char *outcome, int status,
                      long guest_value, const char *text);
+
+/* At main()'s begin, and when the arguments are understood. */
+void cmd_clock_main(struct cmd_clock *clock);
+void cmd_clock_arguments(struct cmd_clock *clock);
+
+/* Every moment of a run, in order; device is NULL for the VM's own. vm may be
+ * NULL. */
+void cmd_timeline(const struct cmd_clock *clock, const struct husk_vm *vm,
+                  void (*moment)(void *ctx, double ms, const char *name,
+                                 const char *device),
+                  void *ctx);
+/* The same on stderr. */
+void cmd_print_timeline(const struct cmd_clock *clock,
+                        const struct husk_vm *vm);
 
 /* Print one device's part of the record, from a VM that was probed. */
 int cmd_print_device(const struct husk_vm *vm, unsigned index);

@@ -38,6 +38,25 @@ static json_t *device_list(const struct husk_vm *vm)
     return list;
 }
 
+static void add_moment(void *ctx, double ms, const char *name,
+                       const char *device)
+{
+    json_t *one = json_pack("{s:s, s:f}", "name", name, "ms", ms);
+
+    if (device)
+        json_object_set_new(one, "device", json_string(device));
+    json_array_append_new(ctx, one);
+}
+
+static json_t *timeline(const struct cmd_options *options,
+                        const struct husk_vm *vm)
+{
+    json_t *list = json_array();
+
+    cmd_timeline(&options->clock, vm, add_moment, list);
+    return list;
+}
+
 static int dump(const json_t *record, const char *path)
 {
     FILE *file = fopen(path, "we");
@@ -91,6 +110,7 @@ int cmd_write_record(const struct cmd_options *options,
         "console_dropped", (json_int_t)stats.console_dropped);
     if (!record)
         return -ENOMEM;
+    json_object_set_new(record, "timeline", timeline(options, vm));
     if (guest_value >= 0)
         json_object_set_new(record, "guest_value", json_integer(guest_value));
     if (text)

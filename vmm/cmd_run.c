@@ -59,6 +59,8 @@ static void on_ended(void *ctx, const struct husk_end *end)
     if (stats.console_dropped)
         cmd_say("%llu bytes of console output were dropped: nobody read them",
                 (unsigned long long)stats.console_dropped);
+    if (run->options->timeline)
+        cmd_print_timeline(&run->options->clock, run->vm);
     close_record(run, husk_outcome_name(end->outcome), status, end->guest_value,
                  end->text);
     ev_break(run->loop, EVBREAK_ALL);

@@ -13,6 +13,7 @@
 
 #include "vmm/device.h"
 #include "vmm/fail.h"
+#include "vmm/sys.h"
 
 #define FIRST_PAUSE 0.001 /* seconds between tries to connect, doubled */
 #define LAST_PAUSE  0.05
@@ -121,6 +122,8 @@ static int begin_probe(struct device *device, int fd, struct husk_err *err)
 {
     int rc;
 
+    if (!device->t_connected)
+        device->t_connected = sys_now();
     frontend_init(&device->fe, fd);
     channel_fini(&device->channel);
     rc = channel_init(&device->channel, &device_channel_ops, device);

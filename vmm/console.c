@@ -173,7 +173,8 @@ void console_put(struct console *console, uint8_t byte)
     bool wake = false;
 
     pthread_mutex_lock(&console->lock);
-    console->first_byte = true;
+    if (!console->first_byte)
+        console->first_byte = sys_now();
     /* full: perhaps the loop has not come round to writing yet */
     if (console->count == CONSOLE_BUFFER)
         flush_locked(console);

@@ -23,7 +23,7 @@ struct console {
     uint8_t *buffer; /* from the first console_open() on */
     size_t first, count;
     bool gone;        /* nobody will ever read again */
-    bool first_byte;  /* one has been put */
+    uint64_t first_byte; /* when one was put first; 0: none was */
     uint64_t dropped; /* bytes */
 };
 

@@ -125,6 +125,7 @@ static void become_ready(struct device *device)
         return;
     }
     device->state = DEVICE_READY;
+    device->t_ready = sys_now();
     device->events.ready(device->events.ctx, device);
 }
 

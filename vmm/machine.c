@@ -130,11 +130,16 @@ int machine_init(struct machine *machine, const struct machine_config *config,
     machine->cpu = calloc(config->cpus, sizeof *machine->cpu);
     if (!machine->cpu)
         return fail(err, -ENOMEM, "out of memory for %u vCPUs", config->cpus);
-    if ((rc = open_kvm(machine, err)) < 0 ||
-        (rc = set_slots(machine, err)) < 0 ||
-        (rc = arch_machine_init(machine, err)) < 0 ||
+    if ((rc = open_kvm(machine, err)) < 0)
+        return rc;
+    machine->times.kvm = sys_now();
+    if ((rc = set_slots(machine, err)) < 0)
+        return rc;
+    machine->times.slots = sys_now();
+    if ((rc = arch_machine_init(machine, err)) < 0 ||
         (rc = arch_machine_wire(machine, err)) < 0)
         return rc;
+    machine->times.chips = sys_now();
     while (machine->n_cpus < config->cpus) {
         unsigned index = machine->n_cpus++;
 

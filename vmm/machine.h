@@ -31,6 +31,11 @@ struct machine_events {
     void *ctx;
 };
 
+/* When its parts stood, as sys_now() tells it. */
+struct machine_times {
+    uint64_t kvm, slots, chips;
+};
+
 struct machine {
     const struct mem *mem;
     struct windows *windows; /* NULL without devices */
@@ -47,6 +52,7 @@ struct machine {
     unsigned n_cpus, max_cpus; /* made so far, and in the end */
     struct vcpu *cpu;
     atomic_bool stopping;
+    struct machine_times times;
 };
 
 struct machine_config {

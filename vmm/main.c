@@ -26,6 +26,7 @@ static const char help[] =
     "      --json FILE            write the run's record\n"
     "      --dump-dtb FILE        write the device tree and stop\n"
     "      --timeline             say where the start went\n"
+    "      --timeline             say at the end what came when\n"
     "      --no-window            guests leave KVM_RUN for register reads\n"
     "  -v, --verbose   -h, --help   -V, --version\n"
     "SPEC is a vhost-user socket's path, or key=value,...: socket=PATH id=N vqs=N\n"
@@ -109,7 +110,7 @@ static int take_discovery(const char *text, enum husk_discovery *out)
 }
 
 enum { OPT_DUMP_DTB = 256, OPT_TIMEOUT, OPT_JSON, OPT_NO_WINDOW,
-       OPT_ON_RESET, OPT_DISCOVERY };
+       OPT_ON_RESET, OPT_DISCOVERY, OPT_TIMELINE };
 
 static const struct option long_options[] = {
     { "memory", required_argument, NULL, 'm' },
@@ -122,6 +123,7 @@ static const struct option long_options[] = {
     { "json", required_argument, NULL, OPT_JSON },
     { "discovery", required_argument, NULL, OPT_DISCOVERY },
     { "on-reset", required_argument, NULL, OPT_ON_RESET },
+    { "timeline", no_argument, NULL, OPT_TIMELINE },
     { "no-window", no_argument, NULL, OPT_NO_WINDOW },
     { "verbose", no_argument, NULL, 'v' },
     { "help", no_argument, NULL, 'h' },
@@ -170,6 +172,9 @@ static int take_option(struct cmd_options *options, int option)
             return 0;
         cmd_say("--on-reset %s: give stop or again", optarg);
         return CMD_ERROR;
+    case OPT_TIMELINE:
+        options->timeline = true;
+        return 0;
     case OPT_NO_WINDOW:
         options->no_window = true;
         return 0;
@@ -194,9 +199,9 @@ static int bad_option(int argc, char **argv, int option)
     return CMD_ERROR;
 }
 
-static int run(int argc, char **argv)
+static int run(int argc, char **argv, const struct cmd_clock *clock)
 {
-    struct cmd_options options = { .argc = argc };
+    struct cmd_options options = { .argc = argc, .clock = *clock };
     int option, status = 0;
 
     options.devices = calloc((size_t)argc + 1, sizeof *options.devices);
@@ -229,6 +234,7 @@ static int run(int argc, char **argv)
         cmd_say("no kernel was given: husk run [options] KERNEL");
         status = CMD_ERROR;
     }
+    cmd_clock_arguments(&options.clock);
     if (status == 0)
         status = cmd_run(&options);
 out:
@@ -279,10 +285,12 @@ static void fill_standard_descriptors(void)
 int main(int argc, char **argv)
 {
     const char *verb = argc > 1 ? argv[1] : "";
+    struct cmd_clock clock;
 
+    cmd_clock_main(&clock);
     fill_standard_descriptors();
     if (!strcmp(verb, "run"))
-        return run(argc, argv);
+        return run(argc, argv, &clock);
     if (!strcmp(verb, "probe"))
         return probe(argc, argv);
     if (!strcmp(verb, "--help") || !strcmp(verb, "-h")) {

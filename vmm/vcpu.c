@@ -196,6 +196,7 @@ static void *thread(void *arg)
 
     snprintf(name, sizeof name, "vcpu%u", cpu->index);
     prctl(PR_SET_NAME, name);
+    cpu->entered = sys_now();
     while (!atomic_load(&machine->stopping)) {
         if (ioctl(cpu->fd, KVM_RUN, 0) == 0) {
             faults = 0;

@@ -28,6 +28,7 @@ struct vcpu {
     pthread_t thread;
     bool running; /* loop thread: to be joined */
     struct vcpu_exits exits;
+    uint64_t entered; /* its thread: before the first KVM_RUN */
 };
 
 /* Make vCPU number index of the machine. The struct may be all zero but fd -1

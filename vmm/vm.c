@@ -266,6 +266,8 @@ static void on_output(struct ev_loop *loop, ev_io *watcher, int revents)
 
 static void count_exits(struct husk_vm *vm)
 {
+    if (!vm->t_entered && vm->machine.n_cpus)
+        vm->t_entered = vm->machine.cpu[0].entered;
     for (unsigned i = 0; i < vm->machine.n_cpus; i++) {
         const struct vcpu_exits *exits = &vm->machine.cpu[i].exits;
 
@@ -468,9 +470,8 @@ static int boot(struct husk_vm *vm, struct husk_err *err)
 
     if (rc < 0)
         return rc;
-    vm->boots++;
-    if (!vm->t_entry)
-        vm->t_entry = sys_now();
+    if (vm->boots++ == 0)
+        vm->t_loaded = vm->t_entry = sys_now();
     vm->state = VM_RUNNING;
     rc = machine_start(&vm->machine, &entry, err);
     if (rc == 0 && vm->machine.exits_on_read && vm->n_devices &&
@@ -588,6 +589,7 @@ int husk_vm_create(struct husk_vm **out, struct ev_loop *loop,
     vm = calloc(1, sizeof *vm);
     if (!vm)
         return fail(err, -ENOMEM, "out of memory");
+    vm->t_create = sys_now();
     vm->loop = loop;
     vm->config = *config;
     if (!vm->config.memory)
@@ -760,9 +762,13 @@ static int build_machine(struct husk_vm *vm, struct husk_err *err)
                       arch_hole_end, err);
         if (rc < 0)
             return rc;
+        vm->t_memory = sys_now();
     }
     vm->has_machine = true;
-    return machine_init(&vm->machine, &config, err);
+    rc = machine_init(&vm->machine, &config, err);
+    if (vm->boots == 0)
+        vm->t_machine = vm->machine.times;
+    return rc;
 }
 
 int husk_vm_start(struct husk_vm *vm, struct husk_err *err)

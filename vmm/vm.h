@@ -64,7 +64,10 @@ struct husk_vm {
     ev_timer timeout, drain;
     size_t drain_left;
 
-    uint64_t t_start, t_setup, t_probed, t_entry, t_end; /* ns, 0: not yet */
+    /* ns, 0: not yet; of the first boot */
+    uint64_t t_start, t_setup, t_probed, t_entry, t_end;
+    uint64_t t_create, t_memory, t_loaded, t_entered;
+    struct machine_times t_machine;
     struct vcpu_exits exits;
 };
 
