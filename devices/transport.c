@@ -325,8 +325,8 @@ static void start(struct transport *t, uint8_t status, uint64_t deadline)
     t->status = status;
     show(t, VIRTIO_MMIO_INTERRUPT_STATUS, VIRTIO_MMIO_INT_VRING);
     if (!t->lost)
-        went_well(t, t->ops->start(t->ctx, t->rings, t->is.vqs, status,
-                                   deadline));
+        went_well(t, t->ops->start(t->ctx, t->rings, t->is.vqs,
+                                   status & STATUS_WRITABLE, deadline));
 }
 
 /* The driver's steps, for a back-end that comes back. */

@@ -564,6 +564,29 @@ Test(transport, lost, .timeout = 10)
     }
 }
 
+/* The back-end hears what the driver writes; DEVICE_NEEDS_RESET is not the
+ * driver's to write. */
+Test(transport, needs_reset_is_not_relayed, .timeout = 10)
+{
+    for (unsigned i = 1; i + 1 < COUNT(statuses); i++) {
+        struct spy spy;
+
+        spy_init(&spy);
+        spy_ready(&spy, 0, 8);
+        spy_go(&spy, statuses[i], GOOD);
+        lose(&spy, false);
+        if (statuses[i] == 0x03) {
+            spy_write(&spy, VIRTIO_MMIO_DRIVER_FEAT_SEL, 1);
+            spy_write(&spy, VIRTIO_MMIO_DRIVER_FEATURES, 1);
+        }
+        spy_write(&spy, VIRTIO_MMIO_STATUS, statuses[i + 1]);
+        cr_assert_eq(spy.status, statuses[i + 1]);
+        cr_assert_eq(spy_read(&spy, VIRTIO_MMIO_STATUS),
+                     statuses[i + 1] | 0x40u);
+        spy_fini(&spy);
+    }
+}
+
 /* It is lost between FEATURES_OK and DRIVER_OK. */
 Test(transport, lost_before_driver_ok, .timeout = 10)
 {
