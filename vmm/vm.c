@@ -310,14 +310,16 @@ static void device_settled(void *ctx, struct device *device)
 static void reboot(struct husk_vm *vm)
 {
     uint64_t count;
-    ssize_t n = read(vm->stop_fd, &count, sizeof count);
+    ssize_t n;
 
-    (void)n;
     machine_stop(&vm->machine);
     count_exits(vm);
     machine_fini(&vm->machine);
     vm->has_machine = false;
-    vm->end.set = false; /* no other thread is left */
+    /* no other thread is left: none that waits for it, none that asks again */
+    n = read(vm->stop_fd, &count, sizeof count);
+    (void)n;
+    vm->end.set = false;
     if (atomic_load(&vm->stop))
         signal_stop(vm); /* came meanwhile */
     vm->state = VM_REBOOTING;
