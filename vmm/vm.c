@@ -338,9 +338,9 @@ static void finish(struct husk_vm *vm)
         machine_stop(&vm->machine);
         count_exits(vm);
     }
+    vm->state = VM_DRAINING; /* a device that settles boots nothing any more */
     for (unsigned i = 0; i < vm->n_devices; i++)
         device_wake(vm->devices[i]);
-    vm->state = VM_DRAINING;
     vm->drain_left = SIZE_MAX;
     drain(vm);
 }
