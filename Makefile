@@ -52,7 +52,7 @@ UNIT_HELP += tests/unit/far.c tests/unit/model.c tests/unit/interview.c \
   tests/unit/spy.c
 
 # On real KVM; without one they are skipped.
-GUEST_TESTS = hello console devices exits failure tree library strict
+GUEST_TESTS = hello console devices exits failure tree library strict faulty
 GUEST_TESTS += qsd virtiofs bundled
 GUEST_HELP = tests/guest/run.c tests/guest/harness.c tests/guest/disk.c
 
