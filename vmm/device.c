@@ -356,6 +356,8 @@ void device_leave(void *ctx)
 
     if (device->away)
         return; /* the connection is the loop's alone */
+    if (atomic_exchange(&device->wake_again, false))
+        device->events.wake(device->events.ctx);
     if (atomic_exchange(&device->hung_up, false))
         frontend_lose(fe, -EPIPE, "the back-end hung up");
     if (atomic_exchange(&device->faulted, false))
@@ -408,9 +410,14 @@ void device_wake(struct device *device)
     struct frontend *fe = &device->fe;
     bool lost, idle;
 
-    if (!device->has_transport || device->state != DEVICE_READY ||
-        !transport_trylock(&device->transport))
-        return; /* whoever holds it wakes us again */
+    if (!device->has_transport || device->state != DEVICE_READY)
+        return;
+    if (!transport_trylock(&device->transport)) {
+        /* perhaps it is still held by who has just woken us */
+        atomic_store(&device->wake_again, true);
+        transport_work(&device->transport);
+        return;
+    }
     if (device->transport.kicks_refused && !device->slow_kicks) {
         device->slow_kicks = true;
         device_say(device, HUSK_LOG_INFO, "KVM has no room for more kick "

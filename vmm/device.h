@@ -73,6 +73,7 @@ struct device {
 
     /* set by the loop, seen to by whoever holds the device's lock */
     atomic_bool hung_up, ring_error, config_changed, faulted;
+    atomic_bool wake_again; /* the loop found the lock held */
     atomic_bool watching; /* the loop takes answers that are due */
     bool notify; /* lock: an answer that is due is to interrupt the guest */
     bool told;   /* lock: the loss has been told */
