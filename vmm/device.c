@@ -158,6 +158,7 @@ static void take_answers(struct device *device)
 {
     if (!transport_trylock(&device->transport)) {
         device_watch(device, 0);
+        ev_timer_stop(device->loop, &device->timer);
         atomic_store(&device->watching, false);
         transport_work(&device->transport); /* see to it when you let go */
         return;
@@ -430,9 +431,11 @@ void device_wake(struct device *device)
         lost = false;
         idle = true;
     } else if (!lost && !idle) {
-        atomic_store(&device->watching, true);
+        bool watched = atomic_exchange(&device->watching, true);
+
         device_watch(device, frontend_events(fe));
-        device_arm(device);
+        if (!watched) /* else the deadline has begun */
+            device_arm(device);
     }
     transport_unlock(&device->transport);
     if (idle)
