@@ -169,6 +169,7 @@ static int take(struct frontend *fe, const struct wire_message *message)
 
     if (rc < 0)
         return rc;
+    fe->taken++;
     name = names_request(want.request);
     if (header->request != want.request)
         return frontend_lose(fe, -EPROTO, "%s expected an answer, but one to "

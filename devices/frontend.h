@@ -81,6 +81,7 @@ struct frontend {
     struct frontend_pending *pending; /* due, oldest first: [head..tail) */
     size_t head, tail, room;
     unsigned waits; /* round trips so far */
+    uint64_t taken; /* answers so far */
 };
 
 /* Start on a connected socket, which it takes over. Keeps name, mem, stop_fd,

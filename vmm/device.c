@@ -61,6 +61,7 @@ void device_watch(struct device *device, short events)
 /* (Re)start the deadline of what is due. */
 void device_arm(struct device *device)
 {
+    device->taken = device->fe.taken;
     device->timer.repeat = device->spec.deadline;
     ev_now_update(device->loop);
     ev_timer_again(device->loop, &device->timer);
@@ -211,9 +212,14 @@ static void on_timer(struct ev_loop *loop, ev_timer *watcher, int revents)
         if (!device->has_transport ||
             !transport_trylock(&device->transport))
             break;
-        ev_timer_stop(loop, watcher);
-        if (frontend_events(&device->fe))
+        if (!frontend_events(&device->fe)) {
+            ev_timer_stop(loop, watcher);
+        } else if (device->fe.taken != device->taken && !device->settling) {
+            device_arm(device); /* what is due now was asked for since */
+        } else {
+            ev_timer_stop(loop, watcher);
             frontend_timeout(&device->fe);
+        }
         transport_unlock(&device->transport);
         break;
     case DEVICE_PAUSING:
@@ -447,6 +453,10 @@ void device_wake(struct device *device)
 void device_reboot(struct device *device)
 {
     device->settling = true;
+    if (device->state == DEVICE_READY) { /* all of it shares one deadline */
+        ev_timer_stop(device->loop, &device->timer);
+        atomic_store(&device->watching, false);
+    }
     /* no vCPU is left that could hold it */
     transport_lock(&device->transport);
     transport_reboot(&device->transport);

@@ -66,6 +66,7 @@ struct device {
 
     ev_io socket, hang_up, err, requests, control, output;
     ev_timer timer; /* the next try, or the deadline of what is due */
+    uint64_t taken; /* answers that had come when the deadline began */
     int hang_up_fd; /* an epoll of its own, for EPOLLRDHUP alone; owned */
     uint64_t t_connected, t_ready; /* the first time; ns, 0: not yet */
     ev_tstamp started, pause; /* of connecting: since when, until the next */
