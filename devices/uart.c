@@ -44,9 +44,15 @@ void uart_fini(struct uart *u)
     pthread_mutex_destroy(&u->lock);
 }
 
+/* Bytes that the guest can read now. */
+static size_t waiting(const struct uart *u)
+{
+    return u->mcr & MCR_LOOP ? u->n_looped : u->count;
+}
+
 static void update_irq(struct uart *u)
 {
-    bool level = (u->ier & IER_RECEIVED && u->count) ||
+    bool level = (u->ier & IER_RECEIVED && waiting(u)) ||
                  (u->ier & IER_EMPTY && u->empty_pending);
 
     if (level != u->level) {
@@ -61,7 +67,9 @@ void uart_reset(struct uart *u)
     u->ier = u->lcr = u->scr = u->dlm = 0;
     u->dll = 12; /* 9600 baud */
     u->mcr = MCR_OUT2;
-    u->fifo = u->empty_pending = u->level = false;
+    u->fifo = u->empty_pending = false;
+    u->n_looped = 0;
+    update_irq(u);
     pthread_mutex_unlock(&u->lock);
 }
 
@@ -78,8 +86,13 @@ static uint8_t pop(struct uart *u)
 {
     uint8_t byte;
 
-    if (!u->count)
+    if (!waiting(u))
         return 0;
+    if (u->mcr & MCR_LOOP) {
+        byte = u->looped[0];
+        memmove(u->looped, u->looped + 1, --u->n_looped);
+        return byte;
+    }
     byte = u->input[u->first];
     u->first = (u->first + 1) % UART_INPUT;
     u->count--;
@@ -94,7 +107,7 @@ static uint8_t read_iir(struct uart *u)
 {
     uint8_t iir = IIR_NONE;
 
-    if (u->ier & IER_RECEIVED && u->count) {
+    if (u->ier & IER_RECEIVED && waiting(u)) {
         iir = IIR_RECEIVED;
     } else if (u->ier & IER_EMPTY && u->empty_pending) {
         iir = IIR_EMPTY;
@@ -129,7 +142,7 @@ static uint8_t read_locked(struct uart *u, unsigned reg)
     case MCR:
         return u->mcr;
     case LSR:
-        return (uint8_t)(LSR_EMPTY | (u->count ? LSR_READY : 0));
+        return (uint8_t)(LSR_EMPTY | (waiting(u) ? LSR_READY : 0));
     case MSR:
         return read_msr(u);
     case SCR:
@@ -140,10 +153,10 @@ static uint8_t read_locked(struct uart *u, unsigned reg)
 
 static void send(struct uart *u, uint8_t value)
 {
-    if (u->mcr & MCR_LOOP)
-        push(u, value);
-    else
+    if (!(u->mcr & MCR_LOOP))
         u->sink.put(u->sink.ctx, value);
+    else if (u->n_looped < UART_FIFO)
+        u->looped[u->n_looped++] = value;
     u->empty_pending = true; /* and the transmitter is empty again */
 }
 
@@ -157,10 +170,10 @@ static void write_ier(struct uart *u, uint8_t value)
 static void write_fcr(struct uart *u, uint8_t value)
 {
     u->fifo = value & FCR_ENABLE;
-    /* Typed-ahead input that the guest never saw outlives a driver's probing:
-     * only a FIFO's worth is what hardware would have thrown away. */
-    if (value & FCR_CLEAR_RX && u->mcr & MCR_LOOP)
-        u->count = 0;
+    /* Input that was typed ahead outlives a driver's probing, to which it is
+     * invisible: hardware would have had a FIFO's worth of it at most. */
+    if (value & FCR_CLEAR_RX)
+        u->n_looped = 0;
 }
 
 static void write_locked(struct uart *u, unsigned reg, uint8_t value)
@@ -188,6 +201,8 @@ static void write_locked(struct uart *u, unsigned reg, uint8_t value)
         break;
     case MCR:
         u->mcr = value & 0x1f;
+        if (!(u->mcr & MCR_LOOP))
+            u->n_looped = 0;
         break;
     case SCR:
         u->scr = value;

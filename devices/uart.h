@@ -14,6 +14,7 @@
 #include "vmm/irq.h"
 
 #define UART_INPUT 1024 /* bytes of input kept for the guest */
+#define UART_FIFO  16   /* bytes that it can send to itself */
 
 /* Where the UART's bytes go. Called with the UART's lock held, on any thread;
  * neither may block or call back. */
@@ -34,6 +35,8 @@ struct uart {
     bool starved;       /* somebody waits for room */
     uint8_t input[UART_INPUT];
     size_t first, count;
+    uint8_t looped[UART_FIFO]; /* instead of input, in loopback */
+    size_t n_looped;
 };
 
 void uart_init(struct uart *u, struct irq_line irq, struct uart_sink sink);
