@@ -364,6 +364,9 @@ static void write_status(struct transport *t, uint32_t value, uint64_t deadline)
     }
     if (old & ~want || !ordered || old & VIRTIO_STATUS_FAILED || !added)
         return;
+    if (added & VIRTIO_STATUS_FEATURES_OK) /* a loss meanwhile is shown in it */
+        t->status |= want & ~(VIRTIO_STATUS_FEATURES_OK |
+                              VIRTIO_STATUS_DRIVER_OK);
     if (added & VIRTIO_STATUS_FEATURES_OK &&
         !accept_features(t, want & ~VIRTIO_STATUS_DRIVER_OK, deadline)) {
         want &= ~(VIRTIO_STATUS_FEATURES_OK | VIRTIO_STATUS_DRIVER_OK);

@@ -605,6 +605,25 @@ Test(transport, lost_before_driver_ok, .timeout = 10)
     spy_fini(&spy);
 }
 
+/* A driver that writes several bits at once loses the device no less. */
+Test(transport, lost_from_nothing, .timeout = 10)
+{
+    for (unsigned i = 1; i < COUNT(statuses); i++) {
+        struct spy spy;
+
+        spy_init(&spy);
+        spy_write(&spy, VIRTIO_MMIO_DRIVER_FEAT_SEL, 1);
+        spy_write(&spy, VIRTIO_MMIO_DRIVER_FEATURES, 1);
+        spy.rc = -EPIPE;
+        spy_write(&spy, VIRTIO_MMIO_STATUS, statuses[i]);
+        cr_assert(spy.t.lost);
+        cr_assert_eq(spy_read(&spy, VIRTIO_MMIO_STATUS),
+                     (statuses[i] & 0x03) | 0x40u, "0x%x: 0x%x", statuses[i],
+                     spy_read(&spy, VIRTIO_MMIO_STATUS));
+        spy_fini(&spy);
+    }
+}
+
 /* What fails behind the registers loses the device; the end of a run does
  * not. */
 Test(transport, failures, .timeout = 10)
