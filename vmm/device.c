@@ -92,6 +92,10 @@ int device_watch_ready(struct device *device)
         ev_io_set(&device->requests, device->channel.wire.fd, EV_READ);
         ev_io_start(device->loop, &device->requests);
     }
+    if (rc == 0 && !ev_is_active(&device->err)) {
+        ev_io_set(&device->err, device->err_fd, EV_READ);
+        ev_io_start(device->loop, &device->err);
+    }
     return rc;
 }
 

@@ -169,8 +169,6 @@ int device_place(struct device *device, const struct window *window,
     device->base = window->base;
     device->gsi = gsi;
     device->call_fd = device->fe.call_fd = call_fd;
-    ev_io_set(&device->err, device->err_fd, EV_READ);
-    ev_io_start(device->loop, &device->err);
     return 0;
 }
 
