@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "devices/deadline.h"
+#include "devices/doorbell.h"
 #include "devices/virtio.h"
 
 #define PAGE 4096u
@@ -55,10 +56,7 @@ static uint32_t shown(const struct transport *t, uint32_t offset)
 
 static void interrupt(struct transport *t)
 {
-    uint64_t one = 1;
-    ssize_t n = write(t->call_fd, &one, sizeof one);
-
-    (void)n; /* an eventfd that is full has been signalled */
+    doorbell_ring(t->call_fd);
 }
 
 static struct vring *selected(struct transport *t)
@@ -548,8 +546,6 @@ static void write_register(struct transport *t, uint32_t offset, uint32_t value,
  * only one that goes by message needs the connection. */
 static void notify(struct transport *t, uint32_t index, uint64_t deadline)
 {
-    uint64_t one = 1;
-    ssize_t n;
     int fd;
 
     if (index >= t->is.vqs)
@@ -563,10 +559,8 @@ static void notify(struct transport *t, uint32_t index, uint64_t deadline)
         return;
     }
     fd = __atomic_load_n(&t->rings[index].kick, __ATOMIC_ACQUIRE);
-    if (fd < 0)
-        return;
-    n = write(fd, &one, sizeof one);
-    (void)n; /* full: the back-end has kicks to take already */
+    if (fd >= 0)
+        doorbell_ring(fd);
 }
 
 static void write_config(struct transport *t, uint64_t offset, const void *data,

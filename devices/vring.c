@@ -10,6 +10,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "devices/doorbell.h"
 #include "devices/frontend.h"
 #include "devices/virtio.h"
 
@@ -177,13 +178,12 @@ static int send_ring(struct frontend *fe, struct vring *ring, uint32_t index,
         .avail = user_addr(fe, ring->driver),
         .used = user_addr(fe, ring->device),
     };
-    uint64_t stale;
     int rc;
 
-    /* A kick from before a reset is not for this ring. */
-    if (read(ring->kick, &stale, sizeof stale) < 0 && errno != EAGAIN)
-        return frontend_lose(fe, -errno, "kick descriptor: %s",
-                             strerror(errno));
+    if (ring->kick < 0)
+        return frontend_lose(fe, -EMFILE, "no descriptor is left for the kicks "
+                             "of ring %u", index);
+    doorbell_take(ring->kick); /* one from before a reset is not for this ring */
     ring->started = true;
     if ((rc = set_state(fe, VU_SET_VRING_NUM, index, ring->num)) < 0 ||
         (rc = frontend_setup(fe, VU_SET_VRING_ADDR, &addr, sizeof addr, NULL,
@@ -211,13 +211,9 @@ int frontend_kick(struct frontend *fe, uint32_t index)
 
 static int kick(struct frontend *fe, const struct vring *ring, uint32_t index)
 {
-    uint64_t one = 1;
-    ssize_t n;
-
     if (is_inband(fe))
         return frontend_kick(fe, index);
-    n = write(ring->kick, &one, sizeof one);
-    (void)n; /* full: the back-end has kicks to take already */
+    doorbell_ring(ring->kick);
     return 0;
 }
 

@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "devices/deadline.h"
+#include "devices/doorbell.h"
 #include "devices/virtio.h"
 #include "vmm/fail.h"
 #include "vmm/sys.h"
@@ -277,13 +278,11 @@ static int ring_failed(void *ctx)
 static void on_err(struct ev_loop *loop, ev_io *watcher, int revents)
 {
     struct device *device = watcher->data;
-    uint64_t count;
 
     (void)loop;
     (void)revents;
-    if (read(device->err_fd, &count, sizeof count) < 0)
-        return;
-    ring_failed(device);
+    if (doorbell_take(device->err_fd))
+        ring_failed(device);
 }
 
 static void on_requests(struct ev_loop *loop, ev_io *watcher, int revents)
@@ -320,10 +319,9 @@ static int config_changed(void *ctx)
 static int inband_call(void *ctx)
 {
     struct device *device = ctx;
-    uint64_t one = 1;
 
-    if (device->call_fd >= 0 && write(device->call_fd, &one, sizeof one) < 0)
-        return -errno;
+    if (device->call_fd >= 0)
+        doorbell_ring(device->call_fd);
     return 0;
 }
 

@@ -11,6 +11,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "devices/doorbell.h"
 #include "devices/virtio.h"
 #include "vmm/device.h"
 #include "vmm/fail.h"
@@ -157,7 +158,6 @@ static void come_back(struct device *device)
 {
     struct transport *t = &device->transport;
     struct frontend *fe = &device->fe;
-    uint64_t one = 1;
     char text[80];
 
     device->away = false;
@@ -174,9 +174,8 @@ static void come_back(struct device *device)
     frontend_kick_all(fe, t->rings, t->is.vqs);
     frontend_pump(fe); /* sends those that go in-band */
     /* what its predecessor finished may not have been signalled */
-    if (t->status & VIRTIO_STATUS_DRIVER_OK &&
-        write(t->call_fd, &one, sizeof one) < 0 && errno != EAGAIN)
-        device_say(device, HUSK_LOG_WARNING, "the interrupt is out of order");
+    if (t->status & VIRTIO_STATUS_DRIVER_OK)
+        doorbell_ring(t->call_fd);
     snprintf(text, sizeof text, "the back-end is back after %.1f s",
              device->back_since - device->away_since);
     device_say(device, HUSK_LOG_WARNING, text);
