@@ -80,6 +80,24 @@ static void watch_input(struct console *con)
     ev_io_start(con->dev->loop, &con->readable);
 }
 
+static void meet_peer(struct console *con, int fd)
+{
+    con->in = con->out = fd;
+    watch_input(con);
+}
+
+/* The client that waits, if there is one. */
+static void let_in(struct console *con)
+{
+    int fd =
+        accept4(con->listener.fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+
+    if (fd < 0)
+        return;
+    ev_io_stop(con->dev->loop, &con->accept);
+    meet_peer(con, fd);
+}
+
 /* transmit */
 
 /* How many bytes the output took, all of them if there is none; -1: wait. */
@@ -105,6 +123,12 @@ static ssize_t put(struct console *con, const struct iovec *iov, unsigned n)
         if (con->mode != SOCKET && con->mode != PTY)
             complain("output: %s; no more is written", strerror(errno));
         lose_peer(con);
+        /*
+         * One that left is noticed only now if the guest takes no input. The
+         * rest of what it got a part of is not for the next.
+         */
+        if (con->mode == SOCKET && !con->done && !con->backlog_size)
+            let_in(con);
     }
     return (ssize_t)total;
 }
@@ -354,23 +378,10 @@ static void on_winch(struct ev_loop *loop, ev_signal *w, int events)
 
 /* peers */
 
-static void meet_peer(struct console *con, int fd)
-{
-    con->in = con->out = fd;
-    watch_input(con);
-}
-
 static void on_accept(struct ev_loop *loop, ev_io *w, int events)
 {
-    struct console *con = w->data;
-    int fd =
-        accept4(con->listener.fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
-
-    (void)events;
-    if (fd < 0)
-        return;
-    ev_io_stop(loop, w);
-    meet_peer(con, fd);
+    (void)loop, (void)events;
+    let_in(w->data);
 }
 
 /* Nothing tells of a pseudo-terminal being opened, or resized. */
