@@ -141,13 +141,19 @@ Test(library, two_threads)
 struct stopper {
     struct husk_vm *vm;
     unsigned microseconds;
+    int after; /* a console that says something first, or 0 */
+    double asked;
 };
 
 static void *stop_thread(void *arg)
 {
     struct stopper *stopper = arg;
+    char line[64];
 
+    if (stopper->after && read(stopper->after, line, sizeof line) <= 0)
+        return NULL;
     usleep(stopper->microseconds);
+    stopper->asked = now();
     husk_vm_stop(stopper->vm);
     return NULL;
 }
@@ -164,7 +170,7 @@ static void stop_at_random(struct ev_loop *loop, const char *kernel,
                            const char *device, unsigned most,
                            unsigned long *state)
 {
-    struct stopper stopper;
+    struct stopper stopper = { 0 };
     struct seen seen;
     pthread_t thread;
     double asked;
@@ -240,26 +246,30 @@ Test(library, stop_while_all_vcpus_storm)
 
     for (unsigned n = 0; n < 40; n++) {
         struct seen seen;
-        struct stopper stopper;
+        struct stopper stopper = { 0 };
         pthread_t thread;
         struct husk_stats stats;
-        double before;
+        int out[2];
 
+        cr_assert(pipe2(out, O_CLOEXEC) == 0);
         embed_make(&seen, loop, guest("storm"), storms[n % 4], 4);
         embed_add(&seen, exec_spec("husk-rng"));
+        CHECK_EQ(husk_vm_set_console(seen.vm, out[1], NULL), 0);
         embed_start(&seen);
         stopper.vm = seen.vm;
+        stopper.after = out[0];
         stopper.microseconds =
-            60000 + (unsigned)(random_number(&state) % 20000);
+            20000 + (unsigned)(random_number(&state) % 20000);
         CHECK_EQ(pthread_create(&thread, NULL, stop_thread, &stopper), 0);
-        before = now();
-        embed_run(loop, 20);
+        embed_run(loop, 30);
         pthread_join(thread, NULL);
-        cr_assert(now() - before < 3, "%g s", now() - before);
+        cr_assert(now() - stopper.asked < 3, "%g s", now() - stopper.asked);
         CHECK_EQ(seen.outcome, HUSK_STOPPED);
         husk_vm_stats(seen.vm, &stats);
         cr_assert(n % 4 == 2 || stats.exits_mmio_write + stats.exits_io > 100);
         husk_vm_destroy(seen.vm);
+        close(out[0]);
+        close(out[1]);
     }
     ev_loop_destroy(loop);
 }
