@@ -17,6 +17,7 @@
 
 #define FIRST_PAUSE 0.001 /* seconds between tries to connect, doubled */
 #define LAST_PAUSE  0.05
+#define OUTPUT_BATCH 16 /* reads */
 #define LAST_WORDS  200 /* ms that a back-end which hung up has to end */
 
 void device_say(struct device *device, enum husk_log level, const char *text)
@@ -27,23 +28,26 @@ void device_say(struct device *device, enum husk_log level, const char *text)
     device->events.log(device->events.ctx, level, line);
 }
 
-/* The back-end's own words, a line at a time. */
+/* The back-end's own words, a line at a time, and so many at once that one who
+ * never stops holds up nothing else. */
 static void read_output(struct device *device)
 {
     char bytes[512];
-    ssize_t n;
+    ssize_t n = -1;
 
-    while ((n = read(device->child.output, bytes, sizeof bytes)) > 0) {
-        for (ssize_t i = 0; i < n; i++) {
-            if (bytes[i] != '\n' && device->line_size < sizeof device->line - 1) {
-                device->line[device->line_size++] = bytes[i];
+    for (int i = 0; i < OUTPUT_BATCH &&
+                    (n = read(device->child.output, bytes, sizeof bytes)) > 0;
+         i++) {
+        for (ssize_t k = 0; k < n; k++) {
+            if (bytes[k] != '\n' && device->line_size < sizeof device->line - 1) {
+                device->line[device->line_size++] = bytes[k];
                 continue;
             }
             device->line[device->line_size] = 0;
             device_say(device, HUSK_LOG_WARNING, device->line);
             device->line_size = 0;
-            if (bytes[i] != '\n')
-                device->line[device->line_size++] = bytes[i];
+            if (bytes[k] != '\n')
+                device->line[device->line_size++] = bytes[k];
         }
     }
     if (n == 0)
