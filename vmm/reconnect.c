@@ -36,6 +36,14 @@ static void disconnect(struct device *device)
     channel_fini(&device->channel);
 }
 
+static void back_off(struct device *device)
+{
+    device->back_off = device->back_off > 0 ? 2 * device->back_off :
+                                              FIRST_BACK_OFF;
+    if (device->back_off > LAST_BACK_OFF)
+        device->back_off = LAST_BACK_OFF;
+}
+
 void device_away(struct device *device)
 {
     char text[300];
@@ -49,8 +57,16 @@ void device_away(struct device *device)
     shm_clear(&device->shm);
     for (unsigned i = 0; i < device->transport.is.vqs; i++)
         device->transport.rings[i].started = false;
+    /* what its predecessor said last is not of the next one */
+    atomic_store(&device->hung_up, false);
+    atomic_store(&device->faulted, false);
+    atomic_store(&device->ring_error, false);
+    atomic_store(&device->config_changed, false);
+    doorbell_take(device->err_fd);
     if (device->away_since - device->back_since > STEADY)
         device->back_off = 0;
+    else
+        back_off(device);
     device_pause(device, device->back_off);
 }
 
@@ -84,10 +100,7 @@ void device_retry(struct device *device, const struct husk_err *err)
         return;
     }
     disconnect(device);
-    device->back_off = device->back_off > 0 ? 2 * device->back_off :
-                                              FIRST_BACK_OFF;
-    if (device->back_off > LAST_BACK_OFF)
-        device->back_off = LAST_BACK_OFF;
+    back_off(device);
     device_pause(device, device->back_off);
 }
 
