@@ -304,9 +304,8 @@ static int config_changed(void *ctx)
 {
     struct device *device = ctx;
 
-    if (device->state == DEVICE_RESTORING)
-        return 0; /* the config space is read as part of it */
     if (device->has_transport) {
+        /* one that is away is asked when it is back */
         atomic_store(&device->config_changed, true);
         transport_work(&device->transport);
     } else if (device->state == DEVICE_READY &&
