@@ -295,6 +295,7 @@ static void on_requests(struct ev_loop *loop, ev_io *watcher, int revents)
     if (rc == 0)
         return;
     ev_io_stop(loop, watcher);
+    channel_fini(&device->channel); /* whoever waits for an answer learns it */
     if (rc != -EPIPE)
         device_say(device, HUSK_LOG_WARNING, err.text);
 }
