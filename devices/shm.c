@@ -122,6 +122,16 @@ static int check_free(const struct shm_region *region, const struct vu_map *map)
     return region->n_mappings < SHM_MAX_MAPPINGS ? 0 : -ENOSPC;
 }
 
+static int make_anonymous(struct shm_region *region, uint64_t offset,
+                          uint64_t size)
+{
+    void *map = mmap(region->map + offset, size, PROT_READ | PROT_WRITE,
+                     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED,
+                     -1, 0);
+
+    return map == MAP_FAILED ? -errno : 0;
+}
+
 static int map_locked(struct shm_region *region, const struct vu_map *map,
                       int fd)
 {
@@ -143,6 +153,8 @@ static int map_locked(struct shm_region *region, const struct vu_map *map,
              MAP_SHARED | MAP_FIXED, fd, (off_t)map->fd_offset) == MAP_FAILED) {
         rc = -errno;
         close(own);
+        /* what was there may be gone: a hole would fail the guest's access */
+        make_anonymous(region, map->shm_offset, map->size);
         return rc;
     }
     grown[region->n_mappings++] = (struct shm_mapping){
@@ -169,16 +181,6 @@ int shm_map(struct shm *shm, const struct vu_map *map, int fd)
     rc = map_locked(region, map, fd);
     pthread_mutex_unlock(&shm->lock);
     return rc;
-}
-
-static int make_anonymous(struct shm_region *region, uint64_t offset,
-                          uint64_t size)
-{
-    void *map = mmap(region->map + offset, size, PROT_READ | PROT_WRITE,
-                     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED,
-                     -1, 0);
-
-    return map == MAP_FAILED ? -errno : 0;
 }
 
 int shm_unmap(struct shm *shm, const struct vu_map *map)
