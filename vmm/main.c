@@ -273,13 +273,9 @@ static int probe(int argc, char **argv)
 /* A standard descriptor that is closed would become one of husk's own. */
 static void fill_standard_descriptors(void)
 {
-    int fd;
-
-    do {
-        fd = open("/dev/null", O_RDWR);
-    } while (fd >= 0 && fd <= STDERR_FILENO);
-    if (fd >= 0)
-        close(fd);
+    for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++)
+        if (fcntl(fd, F_GETFD) < 0)
+            open("/dev/null", O_RDWR); /* the lowest that is free: this one */
 }
 
 int main(int argc, char **argv)
