@@ -107,8 +107,7 @@ Test(qsd, fewer_queues)
     const char *disk = disk_make("disk", SIZE);
     struct run run = { 0 };
 
-    run_husk(&run, "-d", by_exec("config-size=60,vqs=1", disk),
-             guest("block"));
+    run_husk(&run, "-d", by_exec("config-size=60,vqs=1", disk), guest("block"));
     check_transfer(&run, 1);
     disk_check(disk, SIZE, DONE);
     run_free(&run);
