@@ -107,10 +107,16 @@ static bool kill_children(void)
             pid = 0;
         }
     }
+    if (n <= 0)
+        return false;
+    /* not for all of them: the children of one that ends are this process's
+     * from then on, and must be looked for */
     do {
         pid = waitpid(-1, NULL, 0);
-    } while (pid > 0 || (pid < 0 && errno == EINTR));
-    return n > 0;
+    } while (pid < 0 && errno == EINTR);
+    while (waitpid(-1, NULL, WNOHANG) > 0)
+        ;
+    return pid > 0;
 }
 
 static void clean_up(const struct plan *plan)
