@@ -1,0 +1,443 @@
+/*
+ * Back-ends that are started: what they find, how their end is told, and that
+ * nothing of them is left, however they or husk end. A shell plays the
+ * back-end; whoever is to be gone holds a FIFO open, whose reader then sees its
+ * end.
+ */
+#include "vmm/child.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <criterion/criterion.h>
+
+#include "devices/deadline.h"
+#include "tests/unit/far.h"
+
+#define SECONDS UINT64_C(1000000000)
+
+struct nest {
+    struct child child;
+    struct spec spec;
+    char folder[32], fifo[40];
+    int held; /* its reading end */
+    unsigned opened;
+};
+
+static struct husk_err err;
+
+static void nest_init(struct nest *nest)
+{
+    memset(nest, 0, sizeof *nest);
+    nest->opened = far_open_fds();
+    strcpy(nest->folder, "/tmp/husk-test-XXXXXX");
+    cr_assert_not_null(mkdtemp(nest->folder));
+    snprintf(nest->fifo, sizeof nest->fifo, "%s/fifo", nest->folder);
+    cr_assert_eq(mkfifo(nest->fifo, 0600), 0);
+    nest->held = open(nest->fifo, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+    cr_assert_geq(nest->held, 0);
+    child_init(&nest->child);
+}
+
+/* Start a shell script, in which $FIFO is the FIFO. */
+static void nest_start(struct nest *nest, const char *script)
+{
+    char text[1024];
+    int n = snprintf(text, sizeof text, "exec=sh -c \"%s\" {fd}", script);
+
+    cr_assert(n > 0 && (size_t)n < sizeof text);
+    cr_assert_eq(setenv("FIFO", nest->fifo, 1), 0);
+    cr_assert_eq(spec_parse(&nest->spec, text, 0, &err), 0, "%s", err.text);
+    cr_assert_eq(child_start(&nest->child, &nest->spec, &err), 0, "%s",
+                 err.text);
+}
+
+/* Wait until somebody holds the FIFO, by the byte that they write to it. */
+static void expect_held(struct nest *nest, unsigned holders)
+{
+    struct pollfd polled = { .fd = nest->held, .events = POLLIN };
+
+    for (unsigned n = 0; n < holders;) {
+        char bytes[64];
+        ssize_t got;
+
+        cr_assert_eq(poll(&polled, 1, 10000), 1, "%u of %u came", n, holders);
+        got = read(nest->held, bytes, sizeof bytes);
+        cr_assert(got > 0 || (got < 0 && errno == EAGAIN),
+                  "it went with %u of %u there", n, holders);
+        n += got > 0 ? (unsigned)got : 0;
+    }
+}
+
+/* Nobody holds it any more, before too long. */
+static void expect_gone(struct nest *nest)
+{
+    struct pollfd polled = { .fd = nest->held, .events = POLLIN };
+    char byte;
+
+    cr_assert_eq(poll(&polled, 1, 5000), 1, "somebody is still there");
+    cr_assert_eq(read(nest->held, &byte, 1), 0);
+}
+
+static void nest_fini(struct nest *nest)
+{
+    child_end(&nest->child, deadline_now());
+    cr_assert(child_is_gone(&nest->child));
+    spec_fini(&nest->spec);
+    close(nest->held);
+    unlink(nest->fifo);
+    rmdir(nest->folder);
+    cr_assert_eq(far_open_fds(), nest->opened, "%d descriptors left",
+                 (int)(far_open_fds() - nest->opened));
+    cr_assert_eq(waitpid(-1, NULL, WNOHANG), -1, "a process is left");
+}
+
+/* All that the back-end writes until it is gone. */
+static char *words_of(struct nest *nest)
+{
+    static char text[4096];
+    size_t size = 0;
+
+    for (;;) {
+        struct pollfd polled = { .fd = nest->child.output, .events = POLLIN };
+        ssize_t n;
+
+        cr_assert_eq(poll(&polled, 1, 10000), 1, "it does not end");
+        n = read(nest->child.output, text + size, sizeof text - 1 - size);
+        if (n <= 0)
+            break;
+        size += (size_t)n;
+    }
+    text[size] = 0;
+    return text;
+}
+
+static enum child_news news(struct nest *nest, int *value)
+{
+    struct pollfd polled = { .fd = nest->child.control, .events = POLLIN };
+
+    cr_assert_eq(poll(&polled, 1, 10000), 1, "no news");
+    return child_news(&nest->child, value);
+}
+
+/* It talks over the socket, and its words are kept. */
+Test(child, connected, .timeout = 20)
+{
+    struct nest nest;
+    char bytes[8] = "";
+    int fd;
+
+    nest_init(&nest);
+    nest_start(&nest, "echo one; echo two >&2; head -c4 <&3 >&3; exit 7");
+    fd = child_take(&nest.child);
+    cr_assert_geq(fd, 0);
+    cr_assert_eq(child_take(&nest.child), -1);
+    cr_assert_eq(fcntl(fd, F_GETFD), FD_CLOEXEC);
+    cr_assert_eq(write(fd, "ping", 4), 4);
+    cr_assert_eq(recv(fd, bytes, 4, MSG_WAITALL), 4);
+    cr_assert_str_eq(bytes, "ping");
+    cr_assert_str_eq(words_of(&nest), "one\ntwo\n");
+    close(fd);
+    nest_fini(&nest);
+}
+
+/* It has its socket, its output and an empty input, and nothing of husk's. */
+Test(child, descriptors, .timeout = 20)
+{
+    struct nest nest;
+    int many[40];
+    char *text;
+
+    nest_init(&nest);
+    for (unsigned i = 0; i < 40; i++)
+        many[i] = dup(nest.held); /* not even close-on-exec */
+    nest_start(&nest, "cd /proc/self/fd; echo *; readlink 0; cat");
+    /* 4 is the shell's own, to look with */
+    text = words_of(&nest);
+    cr_assert_str_eq(text, "0 1 2 3 4\n/dev/null\n", "%s", text);
+    for (unsigned i = 0; i < 40; i++)
+        close(many[i]);
+    nest_fini(&nest);
+}
+
+/* Signals are as a new program expects them. */
+Test(child, signals, .timeout = 20)
+{
+    struct nest nest;
+    sigset_t all;
+    char *text;
+
+    sigfillset(&all);
+    sigprocmask(SIG_BLOCK, &all, NULL);
+    for (int i = 1; i < NSIG; i++)
+        if (i != SIGCHLD)
+            signal(i, SIG_IGN);
+    nest_init(&nest);
+    nest_start(&nest, "exec grep -E '^Sig(Blk|Ign)' /proc/self/status");
+    text = words_of(&nest);
+    cr_assert_str_eq(text,
+                     "SigBlk:\t0000000000000000\n"
+                     "SigIgn:\t0000000000000000\n",
+                     "%s", text);
+    nest_fini(&nest);
+}
+
+Test(child, ends, .timeout = 20)
+{
+    struct nest nest;
+    int value;
+
+    nest_init(&nest);
+    nest_start(&nest, "exit 7");
+    cr_assert_eq(news(&nest, &value), CHILD_ENDED);
+    cr_assert(WIFEXITED(value) && WEXITSTATUS(value) == 7);
+    cr_assert_eq(news(&nest, &value), CHILD_GONE);
+    cr_assert_eq(nest.child.fate, CHILD_ENDED);
+    cr_assert_eq(WEXITSTATUS(nest.child.fate_value), 7);
+    nest_fini(&nest);
+
+    nest_init(&nest);
+    nest_start(&nest, "kill -9 $$");
+    cr_assert_eq(news(&nest, &value), CHILD_ENDED);
+    cr_assert(WIFSIGNALED(value) && WTERMSIG(value) == SIGKILL);
+    nest_fini(&nest);
+}
+
+Test(child, cannot_be_started, .timeout = 20)
+{
+    static const struct {
+        const char *text;
+        int code;
+    } rows[] = {
+        { "exec=/no/such/program", ENOENT },
+        { "exec=no-such-program-anywhere", ENOENT },
+        { "exec=/tmp", EACCES },
+        { "exec=/dev/null", EACCES },
+        { "exec=/no/such/program {listen}", ENOENT },
+        { "exec=/no/such/program {socket}", ENOENT },
+    };
+
+    for (unsigned i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        char folder[64];
+        struct nest nest;
+        int value;
+
+        nest_init(&nest);
+        cr_assert_eq(spec_parse(&nest.spec, rows[i].text, 0, &err), 0);
+        cr_assert_eq(child_start(&nest.child, &nest.spec, &err), 0, "%s",
+                     err.text);
+        strcpy(folder, nest.child.folder);
+        cr_assert_eq(news(&nest, &value), CHILD_NOT_STARTED, "%s",
+                     rows[i].text);
+        cr_assert_eq(value, rows[i].code, "%s: %s", rows[i].text,
+                     strerror(value));
+        cr_assert_eq(nest.child.fate, CHILD_NOT_STARTED);
+        nest_fini(&nest);
+        if (folder[0])
+            cr_assert_neq(access(folder, F_OK), 0, "%s is left", folder);
+    }
+}
+
+static void expect_private(const char *folder)
+{
+    struct stat st;
+
+    cr_assert_eq(stat(folder, &st), 0);
+    cr_assert_eq(st.st_mode & 07777, 0700, "mode %o", st.st_mode & 07777);
+    cr_assert_eq(st.st_uid, geteuid());
+}
+
+/* A listening socket is there before the back-end runs; a path is not. Either
+ * is in a private folder, which goes with it. */
+Test(child, listens, .timeout = 20)
+{
+    static const char *const texts[] = {
+        "exec=sh -c 'echo {listen}; exec sleep 1000'",
+        "exec=sh -c 'echo {socket}; echo > {socket}; exec sleep 1000'",
+    };
+
+    for (unsigned i = 0; i < 2; i++) {
+        struct sockaddr_un address = { .sun_family = AF_UNIX };
+        struct pollfd polled;
+        char text[128] = "";
+        struct nest nest;
+        char folder[64];
+
+        nest_init(&nest);
+        cr_assert_eq(spec_parse(&nest.spec, texts[i], 0, &err), 0);
+        cr_assert_eq(child_start(&nest.child, &nest.spec, &err), 0, "%s",
+                     err.text);
+        cr_assert_eq(child_take(&nest.child), -1);
+        strcpy(folder, nest.child.folder);
+        expect_private(folder);
+        cr_assert_eq(strncmp(nest.child.path, folder, strlen(folder)), 0);
+        polled = (struct pollfd){ .fd = nest.child.output, .events = POLLIN };
+        cr_assert_eq(poll(&polled, 1, 10000), 1);
+        cr_assert_gt(read(nest.child.output, text, sizeof text - 1), 0);
+        text[strcspn(text, "\n")] = 0;
+        if (i == 0) {
+            int fd = socket(AF_UNIX, SOCK_STREAM, 0);
+
+            cr_assert_str_eq(text, "3");
+            strcpy(address.sun_path, nest.child.path);
+            cr_assert_eq(
+                connect(fd, (struct sockaddr *)&address, sizeof address), 0);
+            close(fd);
+        } else {
+            cr_assert_str_eq(text, nest.child.path);
+        }
+        nest_fini(&nest);
+        cr_assert_neq(access(folder, F_OK), 0, "%s is left", folder);
+    }
+}
+
+/* Asked, it may end by itself; it need not be killed. */
+Test(child, asked, .timeout = 20)
+{
+    uint64_t before = deadline_now();
+    struct nest nest;
+
+    nest_init(&nest);
+    nest_start(&nest, "exec 8>$FIFO; trap 'printf bye >&8; exit 0' TERM; "
+                      "printf x >&8; while :; do sleep 0.05; done");
+    expect_held(&nest, 1);
+    child_end(&nest.child, before + 10 * SECONDS);
+    cr_assert_lt(deadline_now() - before, 5 * SECONDS);
+    expect_held(&nest, 3); /* bye */
+    expect_gone(&nest);
+    nest_fini(&nest);
+}
+
+/* And if it does not, it is killed at the deadline. */
+Test(child, does_not_listen, .timeout = 20)
+{
+    uint64_t before, spent;
+    struct nest nest;
+
+    nest_init(&nest);
+    nest_start(&nest, "exec 8>$FIFO; trap '' TERM; printf x >&8; "
+                      "while :; do sleep 0.05; done");
+    expect_held(&nest, 1);
+    before = deadline_now();
+    child_end(&nest.child, before + SECONDS / 2);
+    spent = deadline_now() - before;
+    cr_assert(spent >= SECONDS / 2 && spent < 3 * SECONDS / 2, "%llu ms",
+              (unsigned long long)spent / 1000000);
+    expect_gone(&nest);
+    nest_fini(&nest);
+}
+
+/* Whatever it started itself goes with it: in its own process group, in
+ * another session, and in sessions inside sessions. */
+static const char *const families[] = {
+    "exec 8>$FIFO; sleep 1000 & sleep 1000 & printf xx >&8; wait",
+    "exec 8>$FIFO; setsid sleep 1000 & printf x >&8; wait",
+    "exec 8>$FIFO; setsid sh -c 'setsid sleep 1000 & printf x >&8; sleep 1000' "
+    "& "
+    "wait",
+    "exec 8>$FIFO; setsid sh -c 'setsid sh -c \\\"setsid sleep 1000 & "
+    "printf x >&8; exec sleep 1000\\\" & sleep 1000' & wait",
+    /* its parent is gone already */
+    "exec 8>$FIFO; (setsid sleep 1000 &); (sleep 1000 &); printf x >&8; wait; "
+    "sleep 1000",
+    "exec 8>$FIFO; (setsid sh -c 'sleep 1000 & printf x >&8; sleep 1000' &); "
+    "exit 0",
+};
+
+Test(child, families, .timeout = 60)
+{
+    for (unsigned i = 0; i < sizeof families / sizeof families[0]; i++) {
+        uint64_t before;
+        struct nest nest;
+
+        nest_init(&nest);
+        nest_start(&nest, families[i]);
+        expect_held(&nest, 1);
+        before = deadline_now();
+        child_drop(&nest.child);
+        cr_assert_lt(deadline_now() - before, SECONDS, "it waited");
+        expect_gone(&nest);
+        nest_fini(&nest);
+    }
+}
+
+/* More of them than fit into one look. */
+Test(child, large_family, .timeout = 60)
+{
+    struct nest nest;
+
+    nest_init(&nest);
+    nest_start(&nest, "exec 8>$FIFO; i=0; while [ $i -lt 150 ]; do "
+                      "(setsid sleep 1000 &); i=$((i + 1)); done; "
+                      "printf x >&8; exec sleep 1000");
+    expect_held(&nest, 1);
+    child_drop(&nest.child);
+    expect_gone(&nest);
+    nest_fini(&nest);
+}
+
+/* husk itself is killed: all of it goes all the same. */
+Test(child, husk_is_killed, .timeout = 60)
+{
+    for (unsigned i = 0; i < sizeof families / sizeof families[0]; i++) {
+        char folder[32];
+        struct nest nest;
+        int tell[2];
+        pid_t pid;
+
+        nest_init(&nest);
+        cr_assert_eq(pipe(tell), 0);
+        pid = fork();
+        cr_assert_geq(pid, 0);
+        if (pid == 0) {
+            nest_start(&nest, families[i]);
+            if (write(tell[1], nest.child.folder, 32) != 32)
+                _exit(1);
+            for (;;)
+                pause();
+        }
+        cr_assert_eq(read(tell[0], folder, 32), 32);
+        expect_held(&nest, 1);
+        cr_assert_eq(kill(pid, SIGKILL), 0);
+        expect_gone(&nest);
+        cr_assert_eq(waitpid(pid, NULL, 0), pid);
+        close(tell[0]);
+        close(tell[1]);
+        nest_fini(&nest);
+    }
+}
+
+/* Over and over: no descriptor, process or folder is left. */
+Test(child, many, .timeout = 60)
+{
+    struct nest nest;
+    unsigned before = 0;
+
+    nest_init(&nest);
+    for (unsigned i = 0; i < 60; i++) {
+        const char *text = i % 3 == 0   ? "exec=sleep 1000 {fd}"
+                           : i % 3 == 1 ? "exec=sh -c true {listen}"
+                                        : "exec=/no/such/thing {socket}";
+
+        spec_fini(&nest.spec);
+        cr_assert_eq(spec_parse(&nest.spec, text, 0, &err), 0);
+        cr_assert_eq(child_start(&nest.child, &nest.spec, &err), 0, "%s",
+                     err.text);
+        child_drop(&nest.child);
+        if (i == 0)
+            before = far_open_fds();
+        cr_assert_eq(far_open_fds(), before, "start %u", i);
+        cr_assert_eq(nest.child.folder[0], 0);
+    }
+    nest_fini(&nest);
+}
