@@ -71,8 +71,8 @@ static void describe(const struct husk_vm *vm, struct boot_board *board,
             .base = device->base,
             .size = device_window_size(device),
             .gsi = device->gsi,
-            .id = device->probe.id,
-            .config_size = device->probe.config_size,
+            .id = device->first.id,
+            .config_size = device->first.config_size,
         };
     }
     /* a guest without a seed is slower to start, no more */

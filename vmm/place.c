@@ -10,7 +10,7 @@
 
 size_t device_window_size(const struct device *device)
 {
-    return transport_window_size(device->probe.config_size);
+    return transport_window_size(device->first.config_size);
 }
 
 /*
