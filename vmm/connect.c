@@ -135,6 +135,8 @@ static int begin_probe(struct device *device, int fd, struct husk_err *err)
         return fail(err, rc, "%s: socketpair: %s", device->spec.name,
                     strerror(-rc));
     device->probe.backend_req_fd = device->channel.far;
+    if (device->away) /* whatever one that came in between made of it */
+        device->probe.dialect = device->first.dialect;
     device->state = DEVICE_PROBING;
     probe_start(&device->probe, &device->fe);
     device_arm(device);
