@@ -119,6 +119,11 @@ static bool differs(const struct device *device, char *text, size_t size)
     else if (missing)
         snprintf(text, size, "%s: the back-end came back without features that "
                  "it offered: 0x%" PRIx64, device->spec.name, missing);
+    else if (device->transport.is.inband !=
+             ((device->fe.acked & VU_PF_INBAND_NOTIFICATIONS) != 0))
+        snprintf(text, size, "%s: the back-end came back %s in-band "
+                 "notifications", device->spec.name,
+                 device->transport.is.inband ? "without" : "with");
     else if (memcmp(&is->shm, &was->shm, sizeof is->shm))
         snprintf(text, size, "%s: the back-end came back with other shared "
                  "memory regions", device->spec.name);
