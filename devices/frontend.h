@@ -142,12 +142,18 @@ int frontend_config_refresh(struct frontend *fe);
  * After a new connection to a back-end that came back. These send, and do not
  * wait. First the statuses as the driver wrote them, in their order, up to
  * FEATURES_OK, whose answer is then in device_status; then, where the driver had
- * gone on to DRIVER_OK, the inflight area and the rings where they stood.
+ * gone on to DRIVER_OK, the inflight area (a new one if there is none), and when
+ * that has come the rings where they stood.
  */
 int frontend_send_statuses(struct frontend *fe, const uint8_t *statuses,
                            unsigned n, uint64_t features);
+int frontend_get_inflight(struct frontend *fe, const struct vring *rings,
+                          unsigned n);
 int frontend_send_rings(struct frontend *fe, struct vring *rings, unsigned n,
                         uint8_t status);
+
+/* The area is of rings that are no more. Nothing may be queued that holds it. */
+void frontend_drop_inflight(struct frontend *fe);
 
 /* A kick for each ring that the back-end has. */
 int frontend_kick_all(struct frontend *fe, const struct vring *rings,

@@ -251,6 +251,8 @@ static int inflight_done(struct frontend *fe,
 
     (void)pending;
     memcpy(&answer, payload, size);
+    if (fe->inflight.num_queues == 0)
+        return 0; /* a reset came between */
     if (answer.mmap_size == 0 ||
         answer.num_queues != fe->inflight.num_queues ||
         answer.queue_size != fe->inflight.queue_size)
@@ -264,9 +266,8 @@ static int inflight_done(struct frontend *fe,
     return 0;
 }
 
-/* A new inflight area, for rings that begin. */
-static int get_inflight(struct frontend *fe, const struct vring *rings,
-                        unsigned n)
+int frontend_get_inflight(struct frontend *fe, const struct vring *rings,
+                          unsigned n)
 {
     struct vu_inflight area = { .num_queues = (uint16_t)n };
     int rc;
@@ -287,11 +288,12 @@ static int get_inflight(struct frontend *fe, const struct vring *rings,
         .n_fds = 1, .done = inflight_done });
 }
 
-static void drop_inflight(struct frontend *fe)
+void frontend_drop_inflight(struct frontend *fe)
 {
     if (fe->inflight_fd >= 0)
         close(fe->inflight_fd);
     fe->inflight_fd = -1;
+    fe->inflight = (struct vu_inflight){ 0 };
 }
 
 static int send_rings(struct frontend *fe, struct vring *rings, unsigned n,
@@ -327,7 +329,7 @@ int frontend_start(struct frontend *fe, struct vring *rings, unsigned n,
 {
     int rc = fe->lost ? -ENOTCONN : send_memory(fe);
 
-    if (rc < 0 || (rc = get_inflight(fe, rings, n)) < 0 ||
+    if (rc < 0 || (rc = frontend_get_inflight(fe, rings, n)) < 0 ||
         (fe->inflight_fd < 0 && fe->acked & VU_PF_INFLIGHT_SHMFD &&
          (rc = frontend_wait(fe, deadline)) < 0) ||
         (rc = send_rings(fe, rings, n, status, false)) < 0 ||
@@ -365,8 +367,6 @@ int frontend_send_rings(struct frontend *fe, struct vring *rings, unsigned n,
 {
     int rc = send_memory(fe);
 
-    if (!(fe->acked & VU_PF_INFLIGHT_SHMFD))
-        drop_inflight(fe);
     return rc < 0 ? rc : send_rings(fe, rings, n, status, true);
 }
 
@@ -412,7 +412,7 @@ int frontend_send_reset(struct frontend *fe, struct vring *rings, unsigned n)
     int rc = fe->lost ? -ENOTCONN : 0;
 
     fe->device_status = 0;
-    drop_inflight(fe);
+    frontend_drop_inflight(fe);
     for (unsigned i = 0; i < n; i++) {
         if (rings[i].started && rc == 0)
             rc = send_stop(fe, &rings[i], i);

@@ -35,7 +35,12 @@ struct device_events {
     void *ctx;
 };
 
-enum restore_step { RESTORE_STATUS, RESTORE_RINGS, RESTORE_END };
+enum restore_step {
+    RESTORE_STATUS,
+    RESTORE_INFLIGHT,
+    RESTORE_RINGS,
+    RESTORE_END,
+};
 
 enum device_state {
     DEVICE_NEW,
@@ -79,6 +84,9 @@ struct device {
     bool notify; /* lock: an answer that is due is to interrupt the guest */
     bool told;   /* lock: the loss has been told */
     bool away;     /* lock: the back-end is gone and may come back */
+    bool fresh;    /* lock: no back-end had the rings that there are */
+    bool torn;     /* lock: one had them, but for one that was reset since */
+    bool must_reset; /* lock: the guest must, since nobody knows where they stand */
     struct probe first; /* its answers when it was ready first */
     unsigned round_trips; /* until then */
     enum restore_step step;

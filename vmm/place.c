@@ -80,8 +80,10 @@ static int op_ring_stop(void *ctx, struct vring *rings, unsigned index,
 {
     struct device *device = ctx;
 
-    if (is_away(device))
+    if (is_away(device)) {
+        device->torn = !device->fresh;
         return 0;
+    }
     return result(device,
                   frontend_ring_stop(&device->fe, rings, index, deadline));
 }
@@ -92,7 +94,9 @@ static int op_reset(void *ctx, struct vring *rings, unsigned n,
     struct device *device = ctx;
     int rc = 0;
 
-    if (!is_away(device))
+    if (is_away(device))
+        device->fresh = true;
+    else
         rc = result(device,
                     frontend_reset(&device->fe, rings, n, deadline));
     shm_clear(&device->shm);
@@ -104,8 +108,10 @@ static int op_send_reset(void *ctx, struct vring *rings, unsigned n)
     struct device *device = ctx;
 
     shm_clear(&device->shm);
-    if (is_away(device))
+    if (is_away(device)) {
+        device->fresh = true;
         return 0;
+    }
     return result(device, frontend_send_reset(&device->fe, rings, n));
 }
 

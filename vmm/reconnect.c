@@ -55,6 +55,8 @@ void device_away(struct device *device)
     device->events.log(device->events.ctx, HUSK_LOG_WARNING, text);
     disconnect(device);
     shm_clear(&device->shm);
+    if (!(device->transport.status & VIRTIO_STATUS_DRIVER_OK))
+        device->fresh = true;
     for (unsigned i = 0; i < device->transport.is.vqs; i++)
         device->transport.rings[i].started = false;
     /* what its predecessor said last is not of the next one */
@@ -156,15 +158,14 @@ static bool must_reset(const struct device *device)
 {
     const struct transport *t = &device->transport;
 
-    return t->status & VIRTIO_STATUS_DRIVER_OK &&
-           t->driver_features & VIRTIO_F_RING_PACKED &&
-           (device->fe.inflight_fd < 0 ||
-            !(device->fe.acked & VU_PF_INFLIGHT_SHMFD));
+    return t->status & VIRTIO_STATUS_DRIVER_OK && !device->fresh &&
+           (device->torn || (t->driver_features & VIRTIO_F_RING_PACKED &&
+                             device->fe.inflight_fd < 0));
 }
 
 static void warn_of_doubles(struct device *device)
 {
-    if (device->warned || device->fe.inflight_fd >= 0)
+    if (device->warned || device->fe.acked & VU_PF_INFLIGHT_SHMFD)
         return;
     device->warned = true;
     device_say(device, HUSK_LOG_WARNING, "the back-end has no INFLIGHT_SHMFD: "
@@ -178,7 +179,7 @@ static void come_back(struct device *device)
     struct frontend *fe = &device->fe;
     char text[80];
 
-    device->away = false;
+    device->away = device->fresh = device->torn = false;
     device->state = DEVICE_READY;
     device->back_since = ev_time();
     ev_timer_stop(device->loop, &device->timer);
@@ -187,7 +188,7 @@ static void come_back(struct device *device)
         transport_config(t, fe->config,
                          memcmp(t->window.page + VIRTIO_MMIO_CONFIG, fe->config,
                                 fe->config_size) != 0);
-    if (must_reset(device))
+    if (device->must_reset)
         transport_needs_reset(t, false);
     frontend_kick_all(fe, t->rings, t->is.vqs);
     frontend_pump(fe); /* sends those that go in-band */
@@ -215,18 +216,27 @@ static bool step(struct device *device)
     switch (device->step) {
     case RESTORE_STATUS:
         device->epoch = t->epoch;
-        device->step = must_reset(device) ? RESTORE_END : RESTORE_RINGS;
-        if (device->step == RESTORE_RINGS)
+        if (device->fresh || !(fe->acked & VU_PF_INFLIGHT_SHMFD))
+            frontend_drop_inflight(fe);
+        device->must_reset = must_reset(device);
+        device->step = device->must_reset ? RESTORE_END : RESTORE_INFLIGHT;
+        if (!device->must_reset)
             frontend_send_statuses(fe, t->history, t->n_history,
                                    t->driver_features);
         break;
-    case RESTORE_RINGS:
-        device->step = RESTORE_END;
+    case RESTORE_INFLIGHT:
+        device->step = RESTORE_RINGS;
         if (t->status & VIRTIO_STATUS_FEATURES_OK && fe->acked & VU_PF_STATUS &&
             !(fe->device_status & VIRTIO_STATUS_FEATURES_OK))
             frontend_lose(fe, -ENODEV, "the back-end that came back refuses "
                           "the features that the guest uses");
-        else if (t->status & VIRTIO_STATUS_DRIVER_OK) {
+        else if (t->status & VIRTIO_STATUS_DRIVER_OK)
+            frontend_get_inflight(fe, t->rings, t->is.vqs);
+        break;
+    case RESTORE_RINGS:
+        device->step = RESTORE_END;
+        if (t->status & VIRTIO_STATUS_DRIVER_OK) {
+            device->fresh = device->torn = false;
             frontend_send_rings(fe, t->rings, t->is.vqs,
                                 t->status & ~VIRTIO_STATUS_NEEDS_RESET);
             warn_of_doubles(device);
