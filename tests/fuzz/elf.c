@@ -1,0 +1,93 @@
+/*
+ * ELF kernels: the loader alone, whose result is compared with the file segment
+ * by segment, and whose refusal must leave memory alone; then the whole of
+ * image_boot() with the same file.
+ *
+ * Input: a board and a choice of tables, then, from byte 64 on, the file.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "boot/bytes.h"
+#include "boot/elf.h"
+#include "boot/image.h"
+#include "tests/fuzz/ram.h"
+
+#define BOARD 64u
+#define MARK  0xa5u
+
+static void check_segment(const uint8_t *image, const uint8_t *ph, bool fresh)
+{
+    uint64_t offset = get64(ph + 8), paddr = get64(ph + 24);
+    uint64_t filesz = get64(ph + 32), memsz = get64(ph + 40);
+    const uint8_t *at;
+
+    if (get32(ph) != 1 || memsz == 0)
+        return;
+    at = mem_at(ram_mem(), paddr, memsz);
+    CHECK(at != NULL && paddr >= 0x100000 && filesz <= memsz);
+    CHECK(!memcmp(at, image + offset, filesz));
+    for (uint64_t i = filesz; i < memsz; i++)
+        CHECK_EQ(at[i], fresh ? MARK : 0);
+}
+
+/* The loader reads notes, segments and entry; look at the first two again. */
+static void check_loaded(const uint8_t *image, size_t size, bool fresh,
+                         const struct elf_info *info)
+{
+    uint64_t phoff = get64(image + 32);
+    unsigned n = get16(image + 56);
+
+    CHECK(size >= 64 && phoff <= size && n * 56 <= size - phoff);
+    for (unsigned i = 0; i < n; i++)
+        check_segment(image, image + phoff + 56 * i, fresh);
+    CHECK(mem_at(ram_mem(), info->entry, 1) != NULL);
+    CHECK(info->entry < info->end);
+    CHECK(mem_at(ram_mem(), info->end, 0) != NULL);
+    if (info->has_pvh)
+        CHECK(info->pvh_entry < info->end);
+}
+
+static void load_alone(const uint8_t *image, size_t size, bool fresh)
+{
+    struct husk_err err = { 0 };
+    struct elf_info info;
+    int rc;
+
+    ram_fill(MARK);
+    rc = elf_load(ram_mem(), image, size, fresh, &info, &err);
+    if (rc == 0) {
+        check_loaded(image, size, fresh, &info);
+    } else {
+        CHECK(rc == -ENOEXEC || rc == -ENOMEM);
+        CHECK(err.code == rc && err.text[0]);
+        CHECK(ram_is(MARK));
+    }
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    struct input in = { data, data + size }, setup = input_cut(&in, BOARD);
+    uint8_t flags = input_u8(&setup);
+    size_t file_size = input_left(&in);
+    uint8_t *file = ram_copy(in.at, file_size);
+    struct boot_file kernel = { "kernel", file, file_size };
+    struct boot_file initrd = { "initrd", data, size };
+    struct boot_board board;
+    struct boot_entry entry;
+    struct husk_err err = { 0 };
+    int rc;
+
+    ram_board(&board, &setup);
+    load_alone(file, file_size, flags & 1);
+    ram_fill(0);
+    rc = image_boot(&board, &kernel, &initrd, size ? flags >> 1 & 1 : 0,
+                    flags >> 2 & 7, flags & 1, &entry, &err);
+    if (rc == 0)
+        ram_check_entry(&entry);
+    else
+        CHECK(err.code == rc && err.text[0]);
+    free(file);
+    return 0;
+}
