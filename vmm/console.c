@@ -18,6 +18,8 @@
 
 #include "vmm/sys.h"
 
+#define RETRY 1024 /* bytes that are dropped between tries to write */
+
 void console_init(struct console *console, void (*wake)(void *ctx), void *ctx)
 {
     memset(console, 0, sizeof *console);
@@ -73,6 +75,7 @@ int console_open(struct console *console, int fd)
     int opened, flags;
 
     close_fd(console);
+    console->gone = false; /* that was another reader */
     if (fd < 0)
         return 0;
     /* here, so that no vCPU's thread gets an arena of malloc's for it */
@@ -175,14 +178,17 @@ void console_put(struct console *console, uint8_t byte)
     pthread_mutex_lock(&console->lock);
     if (!console->first_byte)
         console->first_byte = sys_now();
-    /* full: perhaps the loop has not come round to writing yet */
-    if (console->count == CONSOLE_BUFFER)
+    /* full: perhaps the loop has not come round to writing yet; but a reader
+     * that has stopped is not asked for every byte */
+    if (console->count == CONSOLE_BUFFER && console->stuck % RETRY == 0)
         flush_locked(console);
     if (!console->buffer || console->gone ||
         console->count == CONSOLE_BUFFER) {
+        console->stuck++;
         if (console->fd >= 0)
             console->dropped++;
     } else {
+        console->stuck = 0;
         wake = console->count == 0;
         console->buffer[(console->first + console->count++) %
                         CONSOLE_BUFFER] = byte;

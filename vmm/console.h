@@ -25,6 +25,7 @@ struct console {
     bool gone;        /* nobody will ever read again */
     uint64_t first_byte; /* when one was put first; 0: none was */
     uint64_t dropped; /* bytes */
+    unsigned stuck;   /* of them, since there was room last */
 };
 
 void console_init(struct console *console, void (*wake)(void *ctx), void *ctx);
