@@ -59,15 +59,16 @@ enum {
 
 enum status { STATUS_OK, STATUS_IOERR, STATUS_UNSUPP, STATUS_PENDING = 256 };
 
-#define SECTOR       512u
-#define HEADER_SIZE  16u
-#define ID_SIZE      20u
-#define UNMAP        1u /* flag of a segment */
-#define SEG_MAX      126u
-#define MAX_SEGMENTS 16u
-#define MAX_SECTORS  (1u << 22) /* of a segment: 2 GiB */
-#define DEPTH        128u
-#define ZEROES       65536u
+#define SECTOR        512u
+#define HEADER_SIZE   16u
+#define ID_SIZE       20u
+#define UNMAP         1u /* flag of a segment */
+#define SEG_MAX       126u
+#define MAX_SEGMENTS  16u
+#define MAX_SECTORS   (1u << 22) /* of a segment: 2 GiB */
+#define DEPTH         128u
+#define ZEROES        65536u
+#define RETRY_SECONDS 0.001
 
 struct segment { /* of discard and write zeroes, little-endian */
     uint64_t sector;
@@ -100,6 +101,7 @@ struct block {
     bool has_uring;
     struct io_uring uring;
     ev_io completed;
+    ev_timer retry; /* the kernel did not take all that was issued */
     struct request request[DEPTH];
     struct request *free;
     uint8_t zeroes[ZEROES];
@@ -224,13 +226,23 @@ static void complete(struct block *blk, struct device *dev, struct request *r,
         finish(blk, r, res < 0 ? STATUS_IOERR : STATUS_OK);
 }
 
+static void submit(struct block *blk, struct device *dev)
+{
+    if (io_uring_sq_ready(&blk->uring))
+        io_uring_submit(&blk->uring);
+    if (io_uring_sq_ready(&blk->uring) && !ev_is_active(&blk->retry)) {
+        ev_timer_set(&blk->retry, RETRY_SECONDS, 0.);
+        ev_timer_start(dev->loop, &blk->retry);
+    }
+}
+
 /* Hand over what was issued, and take what has completed. */
 static void turn(struct block *blk, struct device *dev)
 {
     struct io_uring_cqe *cqe;
     unsigned n = 0;
 
-    io_uring_submit(&blk->uring);
+    submit(blk, dev);
     for (; n < DEPTH && !io_uring_peek_cqe(&blk->uring, &cqe); n++) {
         struct request *r = io_uring_cqe_get_data(cqe);
         int res = cqe->res;
@@ -240,7 +252,7 @@ static void turn(struct block *blk, struct device *dev)
     }
     if (!n)
         return;
-    io_uring_submit(&blk->uring); /* what has to go on */
+    submit(blk, dev); /* what has to go on */
     for (unsigned i = 0; i < dev->shape.max_vqs; i++) {
         struct queue *queue = device_queue(dev, i);
 
@@ -250,6 +262,14 @@ static void turn(struct block *blk, struct device *dev)
 }
 
 static void on_completed(struct ev_loop *loop, ev_io *w, int events)
+{
+    struct device *dev = w->data;
+
+    (void)loop, (void)events;
+    turn(dev->state, dev);
+}
+
+static void on_retry(struct ev_loop *loop, ev_timer *w, int events)
 {
     struct device *dev = w->data;
 
@@ -477,7 +497,8 @@ static int block_init(struct device *dev)
         blk->free = &blk->request[i];
     }
     ev_io_init(&blk->completed, on_completed, blk->uring.ring_fd, EV_READ);
-    blk->completed.data = dev;
+    ev_init(&blk->retry, on_retry);
+    blk->completed.data = blk->retry.data = dev;
     ev_io_start(dev->loop, &blk->completed);
     return 0;
 }

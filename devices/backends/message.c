@@ -345,9 +345,7 @@ static enum answer set_vring_call(struct session *s)
 
     if (!q)
         return REFUSED;
-    if (q->call_fd >= 0)
-        close(q->call_fd);
-    q->call_fd = fd;
+    queue_set_call(q, fd);
     return OK;
 }
 

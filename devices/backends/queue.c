@@ -203,6 +203,15 @@ void queue_tell(struct queue *q)
         signal_fd(q->call_fd);
 }
 
+void queue_set_call(struct queue *q, int fd)
+{
+    if (q->call_fd >= 0)
+        close(q->call_fd);
+    q->call_fd = fd;
+    if (q->active)
+        signal_fd(fd);
+}
+
 /* what devices call; see runtime.h */
 
 unsigned queue_index(const struct queue *q)

@@ -50,4 +50,11 @@ void queue_remap(struct queue *queue);
 /* Interrupt the driver if it wants that for what was given. */
 void queue_tell(struct queue *queue);
 
+/*
+ * Tell by fd (-1: not at all), which becomes the queue's. While it is active
+ * the driver is interrupted at once: what was told by the former descriptor may
+ * have gone where nobody looked any more.
+ */
+void queue_set_call(struct queue *queue, int fd);
+
 #endif
