@@ -3,6 +3,7 @@
  * most 256 bytes that share a write, and shown only when all have come.
  */
 #include <errno.h>
+#include <stdbool.h>
 #include <string.h>
 
 #include "devices/frontend.h"
@@ -19,6 +20,7 @@ static int piece_done(struct frontend *fe,
 {
     struct vu_config head = { 0, 0, 0 };
     uint32_t offset = pending->arg, want = pending->max - sizeof head;
+    bool again = fe->config_again;
 
     if (size >= sizeof head)
         memcpy(&head, payload, sizeof head);
@@ -32,14 +34,15 @@ static int piece_done(struct frontend *fe,
     memcpy(fe->config_in + offset, payload + sizeof head, want);
     if (--fe->config_due)
         return 0;
-    if (fe->config_again) {
-        fe->config_again = false;
-        return frontend_config_refresh(fe);
+    /* a single piece is whole even if it is old: changes that never cease
+     * would keep all of them from the guest */
+    if (!again || fe->config_size <= VU_MAX_CONFIG) {
+        memcpy(fe->config, fe->config_in, fe->config_size);
+        if (fe->config_arrived)
+            fe->config_arrived(fe->ctx);
     }
-    memcpy(fe->config, fe->config_in, fe->config_size);
-    if (fe->config_arrived)
-        fe->config_arrived(fe->ctx);
-    return 0;
+    fe->config_again = false;
+    return again ? frontend_config_refresh(fe) : 0;
 }
 
 int frontend_config_refresh(struct frontend *fe)

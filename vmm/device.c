@@ -354,7 +354,7 @@ void device_config_arrived(void *ctx)
     if (!device->has_transport || device->away)
         return; /* the transport will begin, or go on, with it */
     transport_config(&device->transport, device->fe.config, device->notify);
-    device->notify = false;
+    device->notify = device->notify && device->fe.config_again;
 }
 
 /* Under the device's lock, on any thread, before it is let go. */
