@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <poll.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <unistd.h>
@@ -117,6 +118,15 @@ static void become_ready(struct device *device)
         device->events.log(device->events.ctx, HUSK_LOG_WARNING,
                            device->probe.note);
     device->first = device->probe;
+    device->features = device->fe.features;
+    device->protocol = device->fe.protocol;
+    device->config = malloc(device->fe.config_size + 1);
+    if (!device->config) {
+        fail(&err, -ENOMEM, "%s: out of memory", device->spec.name);
+        device_give_up(device, &err);
+        return;
+    }
+    memcpy(device->config, device->fe.config, device->fe.config_size);
     device->round_trips = device->fe.waits;
     rc = shm_init(&device->shm, &device->probe.shm, &inner);
     if (rc < 0) {
@@ -510,6 +520,8 @@ void device_fini(struct device *device)
     child_end(&device->child, deadline_now() + 1000000000u);
     sys_close(&device->hang_up_fd);
     sys_close(&device->err_fd);
+    free(device->config);
+    device->config = NULL;
     spec_fini(&device->spec);
 }
 

@@ -88,6 +88,8 @@ struct device {
     bool torn;     /* lock: one had them, but for one that was reset since */
     bool must_reset; /* lock: the guest must, since nobody knows where they stand */
     struct probe first; /* its answers when it was ready first */
+    uint64_t features, protocol; /* as offered then */
+    uint8_t *config; /* config space as it was then; owned */
     unsigned round_trips; /* until then */
     enum restore_step step;
     uint64_t epoch;     /* of the transport, when the restoring began */

@@ -833,12 +833,12 @@ int husk_vm_device(const struct husk_vm *vm, unsigned index,
         .name = device->spec.name,
         .probe = "none",
         .round_trips = device->round_trips,
-        .features = device->fe.features,
-        .protocol_features = device->fe.protocol,
         .known = device->round_trips > 0,
     };
     if (!info->known)
         return 0;
+    info->features = device->features;
+    info->protocol_features = device->protocol;
     info->id = probe->id;
     info->config_size = probe->config_size;
     info->min_vqs = probe->min_vqs;
@@ -848,7 +848,7 @@ int husk_vm_device(const struct husk_vm *vm, unsigned index,
     info->standalone = probe->standalone;
     info->address = device->base;
     info->irq = device->gsi;
-    info->config = device->fe.config;
+    info->config = device->config;
     return 0;
 }
 
