@@ -166,7 +166,8 @@ HUSK_API int husk_vm_add_device(struct husk_vm *vm, const char *spec,
  * The serial port's output goes to fd, which is borrowed; -1, the default,
  * drops it. A reader that stops costs 256 KiB of buffer, then output is dropped
  * and counted; no vCPU ever waits for it. Before husk_vm_start().
- *   -errno  fd could not be duplicated
+ *   -EBUSY   the VM was started
+ *   -errno   fd could not be duplicated
  */
 HUSK_API int husk_vm_set_console(struct husk_vm *vm, int fd,
                                  struct husk_err *err);

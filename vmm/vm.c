@@ -204,6 +204,10 @@ static void report_end(struct husk_vm *vm)
     vm->state = VM_ENDED;
     ev_io_stop(vm->loop, &vm->on_output);
     ev_timer_stop(vm->loop, &vm->drain);
+    for (unsigned i = 0; i < vm->n_devices; i++) { /* nothing more is said */
+        device_stop_watchers(vm->devices[i]);
+        device_stop_child(vm->devices[i]);
+    }
     snprintf(text, sizeof text, "%s", vm->end.text);
     if (vm->n_lost && vm->t_entry && end.outcome != HUSK_PASS &&
         end.outcome != HUSK_FAIL && end.outcome != HUSK_SKIP) {
@@ -700,8 +704,11 @@ int husk_vm_add_device(struct husk_vm *vm, const char *spec,
 
 int husk_vm_set_console(struct husk_vm *vm, int fd, struct husk_err *err)
 {
-    int rc = console_open(&vm->console, fd);
+    int rc;
 
+    if (vm->boot)
+        return fail(err, -EBUSY, "the console is set before the start");
+    rc = console_open(&vm->console, fd);
     return rc < 0 ? fail(err, rc, "console: %s", strerror(-rc)) : 0;
 }
 
