@@ -266,7 +266,7 @@ static bool ring_fits(const struct transport *t, const struct vring *ring)
  * The kick descriptor of a ring, made when it is first used, and taken by KVM
  * where there is room: never taken away again, which would cost a grace period.
  */
-static bool prepare_kick(struct transport *t, unsigned index)
+static void prepare_kick(struct transport *t, unsigned index)
 {
     struct vring *ring = &t->rings[index];
 
@@ -274,7 +274,7 @@ static bool prepare_kick(struct transport *t, unsigned index)
         int fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 
         if (fd < 0)
-            return false;
+            return; /* which loses the device, with a line, at its start */
         __atomic_store_n(&ring->kick, fd, __ATOMIC_RELEASE);
     }
     if (!ring->direct && !t->is.inband) {
@@ -285,7 +285,6 @@ static bool prepare_kick(struct transport *t, unsigned index)
         if (rc < 0 && rc != -ENODEV)
             t->kicks_refused++;
     }
-    return true;
 }
 
 static void prepare_ack(struct transport *t)
@@ -315,8 +314,10 @@ static void start(struct transport *t, uint8_t status, uint64_t deadline)
         struct vring *ring = &t->rings[i];
 
         /* the features may have changed since it was made ready */
-        if (ring->ready && (!ring_fits(t, ring) || !prepare_kick(t, i)))
+        if (ring->ready && !ring_fits(t, ring))
             ring->ready = false;
+        if (ring->ready)
+            prepare_kick(t, i);
     }
     show_selected(t);
     prepare_ack(t);
@@ -408,7 +409,8 @@ static void write_ready(struct transport *t, struct vring *ring, uint32_t value,
 
             ring->stopped = false;
             t->epoch++;
-            if (!t->lost && prepare_kick(t, index))
+            prepare_kick(t, index);
+            if (!t->lost)
                 went_well(t, t->ops->ring_start(t->ctx, t->rings, index,
                                                 deadline));
         }
