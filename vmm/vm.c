@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "boot/params.h"
+#include "devices/doorbell.h"
 #include "devices/names.h"
 #include "vmm/fail.h"
 #include "vmm/sys.h"
@@ -414,9 +415,11 @@ static int attach_devices(struct husk_vm *vm, struct husk_err *err)
     int rc = 0;
 
     for (unsigned i = 0; i < vm->n_devices && rc == 0; i++) {
-        if (i < arch_virtio_pins())
+        if (i < arch_virtio_pins()) {
+            doorbell_take(vm->pin_fd[i]); /* an interrupt for an earlier boot */
             rc = machine_irqfd(&vm->machine, vm->pin_fd[i], arch_virtio_pin(i),
                                err);
+        }
         if (rc == 0)
             rc = device_attach(vm->devices[i], &vm->machine, err);
     }
