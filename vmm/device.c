@@ -507,7 +507,7 @@ int device_init(struct device *device, struct ev_loop *loop, const char *spec,
     return spec_parse(&device->spec, spec, index, err);
 }
 
-void device_fini(struct device *device)
+void device_fini(struct device *device, uint64_t deadline)
 {
     device_stop_watchers(device);
     if (device->has_transport)
@@ -517,7 +517,7 @@ void device_fini(struct device *device)
     frontend_fini(&device->fe);
     channel_fini(&device->channel);
     device_stop_child(device);
-    child_end(&device->child, deadline_now() + 1000000000u);
+    child_end(&device->child, deadline);
     sys_close(&device->hang_up_fd);
     sys_close(&device->err_fd);
     free(device->config);

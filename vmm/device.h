@@ -106,7 +106,8 @@ struct device {
 int device_init(struct device *device, struct ev_loop *loop, const char *spec,
                 unsigned index, const struct mem *mem, int stop_fd,
                 const struct device_events *events, struct husk_err *err);
-void device_fini(struct device *device);
+/* A back-end that was started has until deadline to end by itself. */
+void device_fini(struct device *device, uint64_t deadline);
 
 /* Connect or start, and probe. ready() or failed() follows, perhaps at once.
  *   -errno  it failed at once; failed() does not follow */

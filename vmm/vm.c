@@ -25,6 +25,7 @@
 #define PAGE           4096u
 #define DRAIN_PAUSE    1.0  /* seconds in which a reader must take something */
 #define STOP_PAUSE     0.25 /* the same where the run was stopped */
+#define LAST_WAIT      UINT64_C(1000000000) /* ns that back-ends have to end */
 
 static void vm_log(void *ctx, enum husk_log level, const char *text)
 {
@@ -636,6 +637,8 @@ int husk_vm_create(struct husk_vm **out, struct ev_loop *loop,
 
 void husk_vm_destroy(struct husk_vm *vm)
 {
+    uint64_t deadline;
+
     if (!vm)
         return;
     ev_io_stop(vm->loop, &vm->on_stop);
@@ -649,8 +652,9 @@ void husk_vm_destroy(struct husk_vm *vm)
     console_flush(&vm->console);
     for (unsigned i = 0; i < vm->n_devices; i++)
         child_ask(&vm->devices[i]->child); /* all at once */
+    deadline = sys_now() + LAST_WAIT;
     for (unsigned i = 0; i < vm->n_devices; i++) {
-        device_fini(vm->devices[i]);
+        device_fini(vm->devices[i], deadline);
         free(vm->devices[i]);
     }
     if (vm->has_machine)
@@ -697,7 +701,7 @@ int husk_vm_add_device(struct husk_vm *vm, const char *spec,
     rc = device_init(device, vm->loop, spec, vm->n_devices, &vm->mem,
                      vm->stop_fd, &mine, err);
     if (rc < 0) {
-        device_fini(device);
+        device_fini(device, 0);
         free(device);
         return rc;
     }
