@@ -7,6 +7,8 @@
  *   packed event-idx indirect ring-reset   accept that feature and use it
  *   reset=N                  so many more lives a device, one request a queue
  *   strict                   a queue without an answer fails the guest
+ *   hold                     wait for the console after each device's first
+ *                            life, and after its last
  */
 #include "virtio.h"
 
@@ -16,7 +18,7 @@
 struct options {
     uint64_t count, depth, ring, resets;
     uint64_t accept;
-    bool strict, ring_reset;
+    bool strict, ring_reset, hold;
 };
 
 /* The first thing that went wrong anywhere, for strict. */
@@ -162,6 +164,16 @@ static void more_lives(struct virtio *dev, struct queue *queues,
         print("virtio%u: %lu resets\n", dev->number, o->resets);
 }
 
+static void hold_between(struct virtio *dev, struct queue *queues,
+                         uint8_t *buffers, const struct options *o)
+{
+    if (o->hold)
+        uart_hold();
+    more_lives(dev, queues, buffers, o);
+    if (o->hold)
+        uart_hold();
+}
+
 static void print_config(const struct virtio *dev)
 {
     uint8_t *bytes = memory_take(dev->config_size, 4);
@@ -200,7 +212,7 @@ static void try_device(struct virtio *dev, const struct options *o)
     if (error != NULL)
         note_failure(dev, error);
     else
-        more_lives(dev, queues, buffers, o);
+        hold_between(dev, queues, buffers, o);
     memory_release(mark);
 }
 
@@ -211,6 +223,7 @@ static void read_options(struct options *o)
     o->ring = option_number("ring", 8);
     o->resets = option_number("reset", 0);
     o->strict = option_flag("strict");
+    o->hold = option_flag("hold");
     o->ring_reset = option_flag("ring-reset");
     o->accept = virtio_wanted();
     if (o->count == 0 || o->depth == 0 || o->depth > 4096)

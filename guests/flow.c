@@ -112,17 +112,6 @@ static void begin(struct flow *f, uint64_t depth)
     virtio_start(&f->dev);
 }
 
-static void hold(void)
-{
-    uint32_t seen = 0;
-    char c;
-
-    uart_listen();
-    print("holding\n");
-    while (!uart_read(&c))
-        interrupts_wait(PIN_UART, &seen, TIME_NEVER);
-}
-
 int guest_main(void)
 {
     static struct flow f;
@@ -131,6 +120,6 @@ int guest_main(void)
     begin(&f, depth);
     exchange(&f, option_number("count", 100), depth);
     if (option_flag("hold"))
-        hold();
+        uart_hold();
     return 0;
 }

@@ -7,6 +7,7 @@
  *   boots=N      power off at the Nth boot, 2 to 255; without it reboot always
  *   by=triple    reset by a triple fault and not by the keyboard controller
  *   then=exit    end by the exit port and not by the power-off port
+ *   hold         wait for the console at the second boot and at the last
  *   packed event-idx indirect
  */
 #include "virtio.h"
@@ -78,6 +79,8 @@ int guest_main(void)
         uint32_t boot = count_boot(&dev);
 
         print("reboot: boot %u of %lu\n", boot, boots);
+        if (option_flag("hold") && (boot == 2 || boot == boots))
+            uart_hold();
         if (boot >= boots) {
             print("pass\n");
             if (option_is("then", "exit"))

@@ -117,6 +117,7 @@ void uart_init(void);
 void uart_write(const char *text, size_t size);
 void uart_listen(void);    /* interrupts for input from now on */
 bool uart_read(char *out); /* false where nothing has come */
+void uart_hold(void);      /* print "holding", and sleep until input comes */
 
 /* print.c: %s %c %u %x %#x, with l and widths of zeros, and %% */
 void print(const char *format, ...) __attribute__((format(printf, 1, 2)));

@@ -51,3 +51,14 @@ bool uart_read(char *out)
     *out = (char)in8(DATA);
     return true;
 }
+
+void uart_hold(void)
+{
+    uint32_t seen = interrupts_count(PIN_UART);
+    char c;
+
+    uart_listen();
+    print("holding\n");
+    while (!uart_read(&c))
+        interrupts_wait(PIN_UART, &seen, TIME_NEVER);
+}
