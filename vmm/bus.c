@@ -3,17 +3,45 @@
 
 #include <errno.h>
 #include <stddef.h>
+#include <stdlib.h>
 #include <string.h>
+
+#define FIRST_ROOM 8u
+
+void bus_fini(struct bus *bus)
+{
+    free(bus->range);
+    memset(bus, 0, sizeof *bus);
+}
+
+static int make_room(struct bus *bus)
+{
+    unsigned room = bus->room ? 2 * bus->room : FIRST_ROOM;
+    struct bus_range *range;
+
+    if (bus->n == BUS_MAX_RANGES)
+        return -ENOSPC;
+    if (bus->n < bus->room)
+        return 0;
+    range = realloc(bus->range, room * sizeof *range);
+    if (!range)
+        return -ENOMEM;
+    bus->range = range;
+    bus->room = room;
+    return 0;
+}
 
 int bus_add(struct bus *bus, uint64_t base, uint64_t size,
             const struct bus_ops *ops, void *ctx)
 {
     unsigned at = 0;
+    int rc;
 
     if (!size || base + size - 1 < base)
         return -EINVAL;
-    if (bus->n == BUS_MAX_RANGES)
-        return -ENOSPC;
+    rc = make_room(bus);
+    if (rc < 0)
+        return rc;
     while (at < bus->n && bus->range[at].base < base)
         at++;
     if (at > 0 &&

@@ -21,15 +21,19 @@ struct bus_range {
     void *ctx;
 };
 
+/* All zero is an empty one. */
 struct bus {
-    unsigned n;
-    struct bus_range range[BUS_MAX_RANGES]; /* by base */
+    unsigned n, room;
+    struct bus_range *range; /* by base */
 };
+
+void bus_fini(struct bus *bus);
 
 /*
  *   -EINVAL  the range is empty or wraps
  *   -EEXIST  it overlaps another
  *   -ENOSPC  there are BUS_MAX_RANGES already
+ *   -ENOMEM  out of memory
  */
 int bus_add(struct bus *bus, uint64_t base, uint64_t size,
             const struct bus_ops *ops, void *ctx);

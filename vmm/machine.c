@@ -157,6 +157,8 @@ void machine_fini(struct machine *machine)
         vcpu_fini(&machine->cpu[i]);
     free(machine->cpu);
     arch_machine_fini(machine);
+    bus_fini(&machine->pio);
+    bus_fini(&machine->mmio);
     if (machine->windows)
         machine->windows->vm_fd = -1;
     if (machine->has_uart)
