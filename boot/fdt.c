@@ -21,7 +21,8 @@
 #include "vmm/fail.h"
 #include "vmm/layout_x86_64.h"
 
-#define FIRST_SIZE 0x4000u
+#define FIRST_SIZE 0x1000u /* of a tree, with so much more a device */
+#define MORE_SIZE  0x200u
 #define MAX_SIZE   0x400000u
 
 #define PHANDLE_IOAPIC 1u
@@ -239,7 +240,8 @@ static int write_tree(void *blob, int size, const struct boot_board *board)
 {
     struct tree t = { .blob = blob };
 
-    t.rc = fdt_create(blob, size);
+    /* a name that is stored twice costs less than looking for it each time */
+    t.rc = fdt_create_with_flags(blob, size, FDT_CREATE_FLAG_NO_NAME_DEDUP);
     if (t.rc == 0)
         t.rc = fdt_finish_reservemap(blob);
     put_root(&t, board);
@@ -251,7 +253,9 @@ static int write_tree(void *blob, int size, const struct boot_board *board)
 int fdt_build(const struct boot_board *board, void **blob, size_t *size,
               struct husk_err *err)
 {
-    for (size_t room = FIRST_SIZE; room <= MAX_SIZE; room *= 2) {
+    size_t room = FIRST_SIZE + board->n_virtio * MORE_SIZE;
+
+    for (; room <= MAX_SIZE; room *= 2) {
         /* Zeroed, since libfdt leaves its paddings as they are. */
         void *tree = calloc(1, room);
         int rc;
