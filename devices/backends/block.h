@@ -50,7 +50,8 @@ enum status { STATUS_OK, STATUS_IOERR, STATUS_UNSUPP, STATUS_PENDING = 256 };
 #define HEADER_SIZE 16u
 #define ID_SIZE     20u
 #define UNMAP       1u /* flag of a segment */
-struct segment {       /* of discard and write zeroes, little-endian */
+
+struct segment { /* of discard and write zeroes, little-endian */
     uint64_t sector;
     uint32_t sectors;
     uint32_t flags;
