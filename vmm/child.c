@@ -69,17 +69,32 @@ static void tell(enum child_news kind, int value)
         ;
 }
 
+/*
+ * All signals as a new program expects them. By the system call itself: libc
+ * keeps two for its threads, which whoever started husk may have left ignored.
+ */
+static void default_signals(void)
+{
+    const struct {
+        void *handler;
+        unsigned long flags;
+        void *restorer;
+        uint64_t mask;
+    } action = { 0 };
+
+    for (int i = 1; i < NSIG; i++)
+        syscall(SYS_rt_sigaction, i, &action, NULL, sizeof action.mask);
+}
+
 static void become_backend(const struct plan *plan, pid_t keeper)
 {
-    struct sigaction action = { .sa_handler = SIG_DFL };
     sigset_t none;
 
     setpgid(0, 0);
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     if (getppid() != keeper)
         leave(127);
-    for (int i = 1; i < NSIG; i++)
-        sigaction(i, &action, NULL);
+    default_signals();
     sigemptyset(&none);
     sigprocmask(SIG_SETMASK, &none, NULL);
     execvp(plan->argv[0], plan->argv);
