@@ -47,10 +47,10 @@ BACKENDS = rng loop block console net
 UNIT = elf fdt params bzimage initrd acpi mptable image ring inflight runtime \
   backend_loop backend_block backend_console backend_net
 UNIT_HELP = tests/unit/driver.c tests/unit/vu_client.c
-UNIT += wire probe answer frontend transport queue config mem bus words names \
-  spec uart channel child console
+UNIT += wire probe answer frontend resume transport queue config shm mem bus \
+  words names spec uart channel child console
 UNIT_HELP += tests/unit/far.c tests/unit/model.c tests/unit/interview.c \
-  tests/unit/spy.c
+  tests/unit/rig.c tests/unit/spy.c
 
 # On real KVM; without one they are skipped.
 GUEST_TESTS = hello console devices exits failure tree library api strict faulty

@@ -19,132 +19,11 @@
 
 #include "devices/deadline.h"
 #include "devices/virtio.h"
-#include "tests/unit/model.h"
+#include "tests/unit/rig.h"
 
-#define RINGS    3
 #define SECONDS  UINT64_C(1000000000)
 #define MS       UINT64_C(1000000)
 #define COUNT(a) (sizeof(a) / sizeof((a)[0]))
-
-/* All that a front-end stands between. */
-struct rig {
-    struct frontend fe;
-    struct model model;
-    struct mem mem;
-    struct vring rings[RINGS];
-    int call_fd, err_fd, stop_fd;
-    unsigned opened, arrived;
-};
-
-static void count_arrived(void *ctx)
-{
-    struct rig *rig = ctx;
-
-    rig->arrived++;
-}
-
-/* After the handshake: the model's features and protocol features are known. */
-static void connected(struct rig *rig, uint64_t protocol)
-{
-    rig->fe.features = rig->model.features;
-    rig->fe.protocol = rig->fe.acked = protocol;
-}
-
-static void rig_init(struct rig *rig, uint64_t protocol)
-{
-    struct husk_err err;
-
-    memset(rig, 0, sizeof *rig);
-    rig->opened = far_open_fds();
-    cr_assert_eq(mem_init(&rig->mem, 64 << 10, 32 << 10, 1 << 20, &err), 0,
-                 "%s", err.text);
-    rig->call_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    rig->err_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    rig->stop_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    for (unsigned i = 0; i < RINGS; i++) {
-        rig->rings[i] = (struct vring){
-            .desc = 0x1000 * i,
-            .driver = 0x100000 + 0x1000 * i,
-            .device = 0x100800 + 0x1000 * i,
-            .num = 8u << i,
-            .ready = true,
-            .kick = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK),
-        };
-        cr_assert_geq(rig->rings[i].kick, 0);
-    }
-    rig->fe.name = "virtio7";
-    rig->fe.mem = &rig->mem;
-    rig->fe.stop_fd = rig->stop_fd;
-    rig->fe.call_fd = rig->call_fd;
-    rig->fe.err_fd = rig->err_fd;
-    rig->fe.inflight_fd = -1;
-    rig->fe.deadline = 5;
-    rig->fe.config_arrived = count_arrived;
-    rig->fe.ctx = rig;
-    frontend_init(&rig->fe, model_init(&rig->model));
-    connected(rig, protocol);
-    model_start(&rig->model);
-}
-
-/* Stop serving, to look at what came; the log begins anew. */
-static void pause_model(struct rig *rig)
-{
-    model_stop(&rig->model);
-}
-
-static void go_on(struct rig *rig)
-{
-    rig->model.n_log = 0;
-    model_start(&rig->model);
-}
-
-static void rig_fini(struct rig *rig)
-{
-    frontend_fini(&rig->fe);
-    model_fini(&rig->model);
-    mem_fini(&rig->mem);
-    close(rig->call_fd);
-    close(rig->err_fd);
-    close(rig->stop_fd);
-    for (unsigned i = 0; i < RINGS; i++)
-        close(rig->rings[i].kick);
-    cr_assert_eq(far_open_fds(), rig->opened, "%d descriptors left",
-                 (int)(far_open_fds() - rig->opened));
-}
-
-static uint64_t soon(void)
-{
-    return deadline_now() + 10 * SECONDS;
-}
-
-static void expect_order(const struct rig *rig, const uint32_t *requests,
-                         unsigned n)
-{
-    for (unsigned i = 0; i < n && i < rig->model.n_log; i++)
-        cr_assert_eq(rig->model.log[i].request, requests[i],
-                     "message %u is %u, not %u", i, rig->model.log[i].request,
-                     requests[i]);
-    cr_assert_eq(rig->model.n_log, n, "%u messages, not %u", rig->model.n_log,
-                 n);
-}
-
-/* How often an eventfd has been signalled since it was last read. */
-static uint64_t signals(int fd)
-{
-    uint64_t n = 0;
-
-    return read(fd, &n, sizeof n) == sizeof n ? n : 0;
-}
-
-static int start(struct rig *rig)
-{
-    return frontend_start(&rig->fe, rig->rings, RINGS, 0x0f, soon());
-}
-
-static int reset(struct rig *rig)
-{
-    return frontend_reset(&rig->fe, rig->rings, RINGS, soon());
-}
 
 Test(frontend, status, .timeout = 10)
 {
@@ -152,18 +31,18 @@ Test(frontend, status, .timeout = 10)
     struct rig rig;
 
     rig_init(&rig, VU_PF_STATUS);
-    cr_assert_eq(frontend_status(&rig.fe, 1, soon()), 0);
-    cr_assert_eq(frontend_status(&rig.fe, 3, soon()), 0);
-    pause_model(&rig);
-    expect_order(&rig, order, 2);
+    cr_assert_eq(frontend_status(&rig.fe, 1, rig_soon()), 0);
+    cr_assert_eq(frontend_status(&rig.fe, 3, rig_soon()), 0);
+    rig_pause(&rig);
+    rig_expect(&rig, order, 2);
     cr_assert_eq(rig.model.log[0].value, 1);
     cr_assert_eq(rig.model.log[1].value, 3);
     cr_assert_eq(rig.model.log[0].size, 8);
     rig_fini(&rig);
 
     rig_init(&rig, 0);
-    cr_assert_eq(frontend_status(&rig.fe, 1, soon()), 0);
-    pause_model(&rig);
+    cr_assert_eq(frontend_status(&rig.fe, 1, rig_soon()), 0);
+    rig_pause(&rig);
     cr_assert_eq(rig.model.n_log, 0, "a status that nobody understands");
     rig_fini(&rig);
 }
@@ -184,10 +63,11 @@ Test(frontend, features, .timeout = 10)
             rig.model.status_refused = refused ? VIRTIO_STATUS_FEATURES_OK : 0;
             accepted = refused;
             cr_assert_eq(
-                frontend_features(&rig.fe, want, 0x0b, &accepted, soon()), 0);
+                frontend_features(&rig.fe, want, 0x0b, &accepted, rig_soon()),
+                0);
             cr_assert_eq(accepted, !refused);
-            pause_model(&rig);
-            expect_order(&rig, order, 3);
+            rig_pause(&rig);
+            rig_expect(&rig, order, 3);
             cr_assert_eq(rig.model.accepted,
                          want | (bit30 ? VHOST_F_PROTOCOL_FEATURES : 0));
             cr_assert_eq(rig.model.log[1].value, 0x0b);
@@ -196,10 +76,11 @@ Test(frontend, features, .timeout = 10)
     }
     rig_init(&rig, 0);
     accepted = false;
-    cr_assert_eq(frontend_features(&rig.fe, want, 0x0b, &accepted, soon()), 0);
+    cr_assert_eq(frontend_features(&rig.fe, want, 0x0b, &accepted, rig_soon()),
+                 0);
     cr_assert(accepted);
-    pause_model(&rig);
-    expect_order(&rig, order, 1);
+    rig_pause(&rig);
+    rig_expect(&rig, order, 1);
     rig_fini(&rig);
 }
 
@@ -261,8 +142,8 @@ Test(frontend, driver_ok, .timeout = 20)
             rig.rings[1].ready = false;
             /* from before a reset: not for this ring */
             cr_assert_eq(write(rig.rings[0].kick, &one, sizeof one), 8);
-            cr_assert_eq(start(&rig), 0, "%s", rig.fe.err.text);
-            pause_model(&rig);
+            cr_assert_eq(rig_start(&rig), 0, "%s", rig.fe.err.text);
+            rig_pause(&rig);
             n = rig.model.n_log;
             cr_assert_eq(n, 1 + 7 + 7 + 2);
             cr_assert_eq(rig.model.log[0].request, VU_SET_MEM_TABLE);
@@ -278,9 +159,9 @@ Test(frontend, driver_ok, .timeout = 20)
                              "message %u", i);
                 cr_assert_not(rig.model.log[i].kicked);
             }
-            cr_assert_eq(signals(rig.rings[0].kick), 1);
-            cr_assert_eq(signals(rig.rings[1].kick), 0);
-            cr_assert_eq(signals(rig.rings[2].kick), 1);
+            cr_assert_eq(rig_signals(rig.rings[0].kick), 1);
+            cr_assert_eq(rig_signals(rig.rings[1].kick), 0);
+            cr_assert_eq(rig_signals(rig.rings[2].kick), 1);
             cr_assert(rig.rings[0].started && !rig.rings[1].started &&
                       rig.rings[2].started);
             rig_fini(&rig);
@@ -299,8 +180,8 @@ Test(frontend, driver_ok_without_status, .timeout = 20)
             rig_init(&rig, ack ? VU_PF_REPLY_ACK : 0);
             if (!bit30)
                 rig.fe.features &= ~VHOST_F_PROTOCOL_FEATURES;
-            cr_assert_eq(start(&rig), 0, "%s", rig.fe.err.text);
-            pause_model(&rig);
+            cr_assert_eq(rig_start(&rig), 0, "%s", rig.fe.err.text);
+            rig_pause(&rig);
             cr_assert_eq(rig.model.n_log, want, "%u messages, not %u",
                          rig.model.n_log, want);
             cr_assert_eq(model_count(&rig.model, VU_SET_STATUS), 0);
@@ -312,7 +193,7 @@ Test(frontend, driver_ok_without_status, .timeout = 20)
             for (unsigned i = 0; i < want; i++)
                 cr_assert_not(rig.model.log[i].kicked);
             for (unsigned i = 0; i < RINGS; i++)
-                cr_assert_eq(signals(rig.rings[i].kick), 1);
+                cr_assert_eq(rig_signals(rig.rings[i].kick), 1);
             rig_fini(&rig);
         }
     }
@@ -326,12 +207,12 @@ Test(frontend, memory_table, .timeout = 20)
 
     rig_init(&rig, VU_PF_STATUS);
     cr_assert_eq(rig.mem.n_regions, 2);
-    cr_assert_eq(start(&rig), 0);
-    cr_assert_eq(reset(&rig), 0);
+    cr_assert_eq(rig_start(&rig), 0);
+    cr_assert_eq(rig_reset(&rig), 0);
     for (unsigned i = 0; i < RINGS; i++)
         rig.rings[i].ready = true;
-    cr_assert_eq(start(&rig), 0);
-    pause_model(&rig);
+    cr_assert_eq(rig_start(&rig), 0);
+    rig_pause(&rig);
     cr_assert_eq(model_count(&rig.model, VU_SET_MEM_TABLE), 1);
     cr_assert_eq(rig.model.log[0].request, VU_SET_MEM_TABLE);
     cr_assert_eq(rig.model.log[0].n_fds, 2);
@@ -348,14 +229,9 @@ Test(frontend, memory_table, .timeout = 20)
     cr_assert_eq(table.region[1].user_addr,
                  (uintptr_t)mem_at(&rig.mem, 1 << 20, 1));
     /* a new connection knows nothing */
-    wire_fini(&rig.fe.wire);
-    frontend_init(&rig.fe, model_again(&rig.model));
-    connected(&rig, VU_PF_STATUS);
-    for (unsigned i = 0; i < RINGS; i++)
-        rig.rings[i].started = false;
-    go_on(&rig);
-    cr_assert_eq(start(&rig), 0);
-    pause_model(&rig);
+    rig_again(&rig, VU_PF_STATUS);
+    cr_assert_eq(rig_start(&rig), 0);
+    rig_pause(&rig);
     cr_assert_eq(model_count(&rig.model, VU_SET_MEM_TABLE), 1);
     rig_fini(&rig);
 }
@@ -366,12 +242,12 @@ Test(frontend, memory_slots, .timeout = 20)
     struct rig rig;
 
     rig_init(&rig, VU_PF_STATUS | VU_PF_CONFIGURE_MEM_SLOTS | VU_PF_REPLY_ACK);
-    cr_assert_eq(start(&rig), 0);
-    cr_assert_eq(reset(&rig), 0);
+    cr_assert_eq(rig_start(&rig), 0);
+    cr_assert_eq(rig_reset(&rig), 0);
     for (unsigned i = 0; i < RINGS; i++)
         rig.rings[i].ready = true;
-    cr_assert_eq(start(&rig), 0);
-    pause_model(&rig);
+    cr_assert_eq(rig_start(&rig), 0);
+    rig_pause(&rig);
     cr_assert_eq(model_count(&rig.model, VU_SET_MEM_TABLE), 0);
     cr_assert_eq(model_count(&rig.model, VU_ADD_MEM_REG), 2);
     for (unsigned i = 0; i < 2; i++) {
@@ -400,12 +276,12 @@ Test(frontend, reset, .timeout = 20)
 
     rig_init(&rig, VU_PF_STATUS | VU_PF_RESET_DEVICE);
     rig.rings[0].ready = false;
-    cr_assert_eq(start(&rig), 0);
-    pause_model(&rig);
-    go_on(&rig);
-    cr_assert_eq(reset(&rig), 0, "%s", rig.fe.err.text);
-    pause_model(&rig);
-    expect_order(&rig, order, 6);
+    cr_assert_eq(rig_start(&rig), 0);
+    rig_pause(&rig);
+    rig_go_on(&rig);
+    cr_assert_eq(rig_reset(&rig), 0, "%s", rig.fe.err.text);
+    rig_pause(&rig);
+    rig_expect(&rig, order, 6);
     for (unsigned i = 0; i < 2; i++) {
         memcpy(&state, rig.model.log[2 * i].payload, sizeof state);
         cr_assert_eq(state.index, i + 1);
@@ -417,20 +293,20 @@ Test(frontend, reset, .timeout = 20)
     for (unsigned i = 0; i < RINGS; i++)
         cr_assert_not(rig.rings[i].started);
     /* again, with nothing to stop */
-    go_on(&rig);
-    cr_assert_eq(reset(&rig), 0);
-    cr_assert_eq(frontend_status(&rig.fe, 1, soon()), 0);
-    pause_model(&rig);
+    rig_go_on(&rig);
+    cr_assert_eq(rig_reset(&rig), 0);
+    cr_assert_eq(frontend_status(&rig.fe, 1, rig_soon()), 0);
+    rig_pause(&rig);
     cr_assert_eq(rig.model.n_log, 3);
     rig_fini(&rig);
 
     rig_init(&rig, 0);
     rig.fe.features &= ~VHOST_F_PROTOCOL_FEATURES;
-    cr_assert_eq(start(&rig), 0);
-    pause_model(&rig);
-    go_on(&rig);
-    cr_assert_eq(reset(&rig), 0, "%s", rig.fe.err.text);
-    pause_model(&rig);
+    cr_assert_eq(rig_start(&rig), 0);
+    rig_pause(&rig);
+    rig_go_on(&rig);
+    cr_assert_eq(rig_reset(&rig), 0, "%s", rig.fe.err.text);
+    rig_pause(&rig);
     cr_assert_eq(rig.model.n_log, RINGS);
     cr_assert_eq(model_count(&rig.model, VU_GET_VRING_BASE), RINGS);
     rig_fini(&rig);
@@ -442,25 +318,25 @@ Test(frontend, one_ring, .timeout = 20)
     struct rig rig;
 
     rig_init(&rig, VU_PF_STATUS);
-    cr_assert_eq(start(&rig), 0);
+    cr_assert_eq(rig_start(&rig), 0);
     for (unsigned i = 0; i < RINGS; i++)
-        cr_assert_eq(signals(rig.rings[i].kick), 1);
-    pause_model(&rig);
-    go_on(&rig);
-    cr_assert_eq(frontend_ring_stop(&rig.fe, rig.rings, 1, soon()), 0);
-    pause_model(&rig);
-    expect_order(&rig, stop, 2);
+        cr_assert_eq(rig_signals(rig.rings[i].kick), 1);
+    rig_pause(&rig);
+    rig_go_on(&rig);
+    cr_assert_eq(frontend_ring_stop(&rig.fe, rig.rings, 1, rig_soon()), 0);
+    rig_pause(&rig);
+    rig_expect(&rig, stop, 2);
     cr_assert_not(rig.rings[1].started);
-    go_on(&rig);
-    cr_assert_eq(frontend_ring_start(&rig.fe, rig.rings, 1, soon()), 0);
-    pause_model(&rig);
+    rig_go_on(&rig);
+    cr_assert_eq(frontend_ring_start(&rig.fe, rig.rings, 1, rig_soon()), 0);
+    rig_pause(&rig);
     cr_assert_eq(rig.model.n_log, 8);
     expect_ring(&rig, 0, 1, 0);
     cr_assert_eq(rig.model.log[7].request, VU_GET_STATUS);
     cr_assert_not(rig.model.log[7].kicked);
-    cr_assert_eq(signals(rig.rings[0].kick), 0);
-    cr_assert_eq(signals(rig.rings[1].kick), 1);
-    cr_assert_eq(signals(rig.rings[2].kick), 0);
+    cr_assert_eq(rig_signals(rig.rings[0].kick), 0);
+    cr_assert_eq(rig_signals(rig.rings[1].kick), 1);
+    cr_assert_eq(rig_signals(rig.rings[2].kick), 0);
     rig_fini(&rig);
 }
 
@@ -486,13 +362,13 @@ Test(frontend, refused, .timeout = 20)
 
         rig_init(&rig, VU_PF_STATUS | VU_PF_REPLY_ACK);
         rig.model.refuse = rows[i].request;
-        cr_assert_eq(start(&rig), -EREMOTEIO);
+        cr_assert_eq(rig_start(&rig), -EREMOTEIO);
         for (unsigned k = 0; k < 2; k++)
             cr_assert_not_null(strstr(rig.fe.err.text, rows[i].says[k]), "%s",
                                rig.fe.err.text);
-        cr_assert_eq(frontend_status(&rig.fe, 0, soon()), -ENOTCONN);
+        cr_assert_eq(frontend_status(&rig.fe, 0, rig_soon()), -ENOTCONN);
         for (unsigned k = 0; k < RINGS; k++)
-            cr_assert_eq(signals(rig.rings[k].kick), 0);
+            cr_assert_eq(rig_signals(rig.rings[k].kick), 0);
         rig_fini(&rig);
     }
 }
@@ -515,9 +391,9 @@ Test(frontend, config_write, .timeout = 20)
 
     rig_init(&rig, VU_PF_CONFIG);
     give_config(&rig, 300);
-    cr_assert_eq(frontend_config_write(&rig.fe, 296, bytes, 4, soon()), 0);
-    pause_model(&rig);
-    expect_order(&rig, order, 3);
+    cr_assert_eq(frontend_config_write(&rig.fe, 296, bytes, 4, rig_soon()), 0);
+    rig_pause(&rig);
+    rig_expect(&rig, order, 3);
     memcpy(&head, rig.model.log[0].payload, sizeof head);
     cr_assert_eq(head.offset, 296);
     cr_assert_eq(head.size, 4);
@@ -531,8 +407,8 @@ Test(frontend, config_write, .timeout = 20)
 
     rig_init(&rig, 0);
     give_config(&rig, 300);
-    cr_assert_eq(frontend_config_write(&rig.fe, 0, bytes, 4, soon()), 0);
-    pause_model(&rig);
+    cr_assert_eq(frontend_config_write(&rig.fe, 0, bytes, 4, rig_soon()), 0);
+    rig_pause(&rig);
     cr_assert_eq(rig.model.n_log, 0);
     cr_assert_eq(rig.arrived, 0);
     rig_fini(&rig);
@@ -544,7 +420,7 @@ Test(frontend, config_changes_meanwhile, .timeout = 20)
     struct rig rig;
 
     rig_init(&rig, VU_PF_CONFIG);
-    pause_model(&rig);
+    rig_pause(&rig);
     give_config(&rig, 300);
     for (unsigned i = 0; i < 5; i++)
         cr_assert_eq(frontend_config_refresh(&rig.fe), 0);
@@ -580,20 +456,20 @@ Test(frontend, impossible_answers, .timeout = 20)
         rig.model.bend = bend_payload;
         rig.model.arg = statuses[i];
         cr_assert_eq(frontend_features(&rig.fe, VIRTIO_F_VERSION_1, 0x0b,
-                                       &accepted, soon()),
+                                       &accepted, rig_soon()),
                      -EPROTO);
         cr_assert_not_null(strstr(rig.fe.err.text, "GET_STATUS"));
         rig_fini(&rig);
     }
     for (unsigned i = 0; i < COUNT(rings); i++) {
         rig_init(&rig, VU_PF_STATUS);
-        cr_assert_eq(start(&rig), 0);
-        pause_model(&rig);
+        cr_assert_eq(rig_start(&rig), 0);
+        rig_pause(&rig);
         rig.model.bend_request = VU_GET_VRING_BASE;
         rig.model.bend = bend_payload;
         rig.model.arg = rings[i];
-        go_on(&rig);
-        cr_assert_eq(frontend_ring_stop(&rig.fe, rig.rings, 1, soon()),
+        rig_go_on(&rig);
+        cr_assert_eq(frontend_ring_stop(&rig.fe, rig.rings, 1, rig_soon()),
                      -EPROTO);
         cr_assert_not_null(strstr(rig.fe.err.text, "GET_VRING_BASE"));
         rig_fini(&rig);
@@ -654,9 +530,9 @@ Test(frontend, wrong_headers, .timeout = 40)
             rig.model.bend_request = requests[i];
             rig.model.bend = bend_header;
             rig.model.arg = k;
-            rc = start(&rig);
+            rc = rig_start(&rig);
             if (rc == 0)
-                rc = reset(&rig);
+                rc = rig_reset(&rig);
             cr_assert_eq(rc, -EPROTO, "request %u, way %u: %d", requests[i], k,
                          rc);
             cr_assert(rig.fe.lost);
@@ -687,23 +563,24 @@ Test(frontend, hang_up_in_each_state, .timeout = 40)
         rig.model.bend = bend_cut;
         rig.model.arg = at;
         /* whichever request is the one */
-        pause_model(&rig);
+        rig_pause(&rig);
         rig.model.bend_any = true;
-        go_on(&rig);
-        (void)((rc = frontend_status(&rig.fe, 1, soon())) < 0 ||
+        rig_go_on(&rig);
+        (void)((rc = frontend_status(&rig.fe, 1, rig_soon())) < 0 ||
                (rc = frontend_features(&rig.fe, VIRTIO_F_VERSION_1, 0x0b,
-                                       &accepted, soon())) < 0 ||
-               (rc = start(&rig)) < 0 || (rc = reset(&rig)) < 0);
+                                       &accepted, rig_soon())) < 0 ||
+               (rc = rig_start(&rig)) < 0 || (rc = rig_reset(&rig)) < 0);
         if (rc < 0) {
             lost++;
             cr_assert_eq(rc, -EPIPE, "message %u: %d, %s", at, rc,
                          rig.fe.err.text);
             cr_assert_not_null(strstr(rig.fe.err.text, "hung up"), "%s",
                                rig.fe.err.text);
-            cr_assert_eq(frontend_status(&rig.fe, 1, soon()), -ENOTCONN);
-            cr_assert_eq(start(&rig), -ENOTCONN);
-            cr_assert_eq(reset(&rig), -ENOTCONN);
-            cr_assert_eq(frontend_config_write(&rig.fe, 0, "x", 1, soon()), 0);
+            cr_assert_eq(frontend_status(&rig.fe, 1, rig_soon()), -ENOTCONN);
+            cr_assert_eq(rig_start(&rig), -ENOTCONN);
+            cr_assert_eq(rig_reset(&rig), -ENOTCONN);
+            cr_assert_eq(frontend_config_write(&rig.fe, 0, "x", 1, rig_soon()),
+                         0);
             cr_assert_eq(frontend_send(&rig.fe, 1, NULL, 0, NULL, 0),
                          -ENOTCONN);
             cr_assert_eq(frontend_timeout(&rig.fe), -ENOTCONN);
@@ -734,7 +611,7 @@ Test(frontend, missed_deadline, .timeout = 20)
     cr_assert_not_null(strstr(rig.fe.err.text, "deadline="), "%s",
                        rig.fe.err.text);
     /* a late answer would be taken for the next one's */
-    cr_assert_eq(frontend_status(&rig.fe, 1, soon()), -ENOTCONN);
+    cr_assert_eq(frontend_status(&rig.fe, 1, rig_soon()), -ENOTCONN);
     rig_fini(&rig);
 }
 
@@ -753,9 +630,9 @@ Test(frontend, drip, .timeout = 20)
     rig.model.bend_request = VU_GET_STATUS;
     rig.model.bend = bend_drip;
     rig.model.arg = 5000;
-    cr_assert_eq(
-        frontend_features(&rig.fe, VIRTIO_F_VERSION_1, 0x0b, &accepted, soon()),
-        0);
+    cr_assert_eq(frontend_features(&rig.fe, VIRTIO_F_VERSION_1, 0x0b, &accepted,
+                                   rig_soon()),
+                 0);
     cr_assert(accepted);
     rig_fini(&rig);
 
@@ -786,11 +663,11 @@ Test(frontend, requests_share_a_deadline, .timeout = 20)
     struct rig rig;
 
     rig_init(&rig, VU_PF_STATUS | VU_PF_REPLY_ACK);
-    pause_model(&rig);
+    rig_pause(&rig);
     rig.model.bend = bend_slow;
     rig.model.bend_any = true;
     rig.model.arg = 40000;
-    go_on(&rig);
+    rig_go_on(&rig);
     before = deadline_now();
     cr_assert_eq(
         frontend_start(&rig.fe, rig.rings, RINGS, 0x0f, before + 250 * MS),
@@ -799,7 +676,7 @@ Test(frontend, requests_share_a_deadline, .timeout = 20)
     cr_assert(spent >= 250 * MS && spent < 700 * MS, "%llu ms",
               (unsigned long long)(spent / MS));
     for (unsigned i = 0; i < RINGS; i++)
-        cr_assert_eq(signals(rig.rings[i].kick), 0);
+        cr_assert_eq(rig_signals(rig.rings[i].kick), 0);
     rig_fini(&rig);
 }
 
@@ -811,21 +688,21 @@ Test(frontend, stopped_while_waiting, .timeout = 20)
     bool accepted;
 
     rig_init(&rig, VU_PF_STATUS);
-    pause_model(&rig);
+    rig_pause(&rig);
     cr_assert_eq(write(rig.stop_fd, &one, sizeof one), 8);
     before = deadline_now();
-    cr_assert_eq(
-        frontend_features(&rig.fe, VIRTIO_F_VERSION_1, 0x0b, &accepted, soon()),
-        -ECANCELED);
+    cr_assert_eq(frontend_features(&rig.fe, VIRTIO_F_VERSION_1, 0x0b, &accepted,
+                                   rig_soon()),
+                 -ECANCELED);
     cr_assert_lt(deadline_now() - before, SECONDS);
     cr_assert_not(rig.fe.lost);
     cr_assert_eq(frontend_events(&rig.fe), POLLIN);
     /* the answer comes after all, and the next one is not taken for it */
-    signals(rig.stop_fd);
-    go_on(&rig);
-    cr_assert_eq(frontend_wait(&rig.fe, soon()), 0);
+    rig_signals(rig.stop_fd);
+    rig_go_on(&rig);
+    cr_assert_eq(frontend_wait(&rig.fe, rig_soon()), 0);
     cr_assert_eq(rig.fe.device_status, 0x0b);
-    cr_assert_eq(start(&rig), 0, "%s", rig.fe.err.text);
+    cr_assert_eq(rig_start(&rig), 0, "%s", rig.fe.err.text);
     cr_assert_eq(rig.fe.device_status, 0x0f);
     rig_fini(&rig);
 }
@@ -838,7 +715,7 @@ Test(frontend, nobody_reads, .timeout = 20)
     unsigned n = 0;
 
     rig_init(&rig, VU_PF_STATUS);
-    pause_model(&rig);
+    rig_pause(&rig);
     while (frontend_status(&rig.fe, 1, deadline_now()) == 0)
         cr_assert_lt(n++, 1000000u);
     cr_assert_eq(rig.fe.err.code, -ETIMEDOUT, "%s", rig.fe.err.text);
@@ -847,7 +724,7 @@ Test(frontend, nobody_reads, .timeout = 20)
     rig_fini(&rig);
 
     rig_init(&rig, VU_PF_STATUS);
-    pause_model(&rig);
+    rig_pause(&rig);
     while (frontend_send(&rig.fe, VU_SET_STATUS, "12345678", 8, NULL, 0) == 0 &&
            frontend_pump(&rig.fe) == 0)
         ;
@@ -871,16 +748,16 @@ Test(frontend, many_cycles, .timeout = 60)
     for (unsigned n = 0; n < 1000; n++) {
         for (unsigned i = 0; i < RINGS; i++)
             rig.rings[i].ready = true;
-        cr_assert_eq(start(&rig), 0, "%s", rig.fe.err.text);
+        cr_assert_eq(rig_start(&rig), 0, "%s", rig.fe.err.text);
         for (unsigned i = 0; i < RINGS; i++)
-            cr_assert_eq(signals(rig.rings[i].kick), 1);
-        cr_assert_eq(reset(&rig), 0, "%s", rig.fe.err.text);
-        pause_model(&rig);
+            cr_assert_eq(rig_signals(rig.rings[i].kick), 1);
+        cr_assert_eq(rig_reset(&rig), 0, "%s", rig.fe.err.text);
+        rig_pause(&rig);
         cr_assert_eq(model_count(&rig.model, VU_SET_MEM_TABLE), n == 0);
         if (n == 0)
             before = far_open_fds();
         cr_assert_eq(far_open_fds(), before, "cycle %u", n);
-        go_on(&rig);
+        rig_go_on(&rig);
     }
     rig_fini(&rig);
 }
@@ -892,10 +769,10 @@ Test(frontend, inband, .timeout = 20)
 
     rig_init(&rig, VU_PF_STATUS | VU_PF_REPLY_ACK | VU_PF_INBAND_NOTIFICATIONS |
                        VU_PF_BACKEND_REQ);
-    cr_assert_eq(start(&rig), 0, "%s", rig.fe.err.text);
+    cr_assert_eq(rig_start(&rig), 0, "%s", rig.fe.err.text);
     cr_assert_eq(frontend_kick(&rig.fe, 2), 0);
     cr_assert_eq(frontend_pump(&rig.fe), 0);
-    pause_model(&rig);
+    rig_pause(&rig);
     cr_assert_eq(model_count(&rig.model, VU_SET_VRING_KICK), 0);
     cr_assert_eq(model_count(&rig.model, VU_SET_VRING_CALL), 0);
     cr_assert_eq(model_count(&rig.model, VU_SET_VRING_ERR), 0);
@@ -907,7 +784,7 @@ Test(frontend, inband, .timeout = 20)
         cr_assert_eq(entry->request, VU_VRING_KICK, "message %u",
                      entry->request);
         cr_assert_eq(entry->value, i);
-        cr_assert_eq(signals(rig.rings[i].kick), 0);
+        cr_assert_eq(rig_signals(rig.rings[i].kick), 0);
     }
     rig_fini(&rig);
 }

@@ -167,6 +167,7 @@ static void make_reply(struct model *m, const struct far_message *message,
                        struct model_reply *reply)
 {
     struct vu_vring_state state;
+    struct vu_inflight area;
     uint64_t ack = message->header.request == m->refuse ? 22 : 0;
 
     switch (message->header.request) {
@@ -196,6 +197,13 @@ static void make_reply(struct model *m, const struct far_message *message,
         break;
     case VU_GET_CONFIG:
         answer_config(m, message, reply);
+        break;
+    case VU_GET_INFLIGHT_FD:
+        memcpy(&area, message->payload, sizeof area);
+        area.mmap_size = 4096;
+        area.mmap_offset = 512;
+        set_reply(reply, &area, sizeof area);
+        reply->n_fds = 1;
         break;
     case VU_GET_VRING_BASE:
         memcpy(&state, message->payload, sizeof state);

@@ -1,0 +1,357 @@
+/*
+ * Shared memory regions: sizes that a back-end may give, and requests to map
+ * and unmap that it may not make. What is not mapped is anonymous memory, and
+ * no descriptor outlives its mapping.
+ */
+#include "devices/shm.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <criterion/criterion.h>
+
+#include "tests/unit/far.h"
+
+#define COUNT(a)   (sizeof(a) / sizeof((a)[0]))
+#define PAGE       UINT64_C(4096)
+#define PAGES      64u /* of region 3; region 7 has one */
+#define FILE_PAGES 16u
+
+struct rig {
+    struct shm shm;
+    int fd; /* a file each page of which begins with its number and "page" */
+    unsigned opened;
+};
+
+static struct husk_err err;
+
+static void rig_init(struct rig *rig)
+{
+    static struct vu_shm_config config;
+
+    rig->opened = far_open_fds();
+    memset(&config, 0, sizeof config);
+    config.n_regions = 2;
+    config.size[3] = PAGES * PAGE;
+    config.size[7] = PAGE;
+    cr_assert_eq(shm_init(&rig->shm, &config, &err), 0, "%s", err.text);
+    rig->fd = memfd_create("file", MFD_CLOEXEC);
+    cr_assert_geq(rig->fd, 0);
+    cr_assert_eq(ftruncate(rig->fd, FILE_PAGES * PAGE), 0);
+    for (unsigned i = 0; i < FILE_PAGES; i++) {
+        char text[5] = { (char)i, 'p', 'a', 'g', 'e' };
+
+        cr_assert_eq(pwrite(rig->fd, text, 5, (off_t)(i * PAGE)), 5);
+    }
+}
+
+static void rig_fini(struct rig *rig)
+{
+    shm_fini(&rig->shm);
+    shm_fini(&rig->shm);
+    close(rig->fd);
+    cr_assert_eq(far_open_fds(), rig->opened, "%d descriptors left",
+                 (int)(far_open_fds() - rig->opened));
+}
+
+static struct vu_map request(uint64_t at, uint64_t size, uint64_t from)
+{
+    return (struct vu_map){ .shmid = 3,
+                            .shm_offset = at * PAGE,
+                            .size = size * PAGE,
+                            .fd_offset = from * PAGE,
+                            .flags = VU_MAP_WRITABLE };
+}
+
+static int map(struct rig *rig, uint64_t at, uint64_t size, uint64_t from)
+{
+    struct vu_map what = request(at, size, from);
+
+    return shm_map(&rig->shm, &what, rig->fd);
+}
+
+static int unmap(struct rig *rig, uint64_t at, uint64_t size)
+{
+    struct vu_map what = request(at, size, 0);
+
+    return shm_unmap(&rig->shm, &what);
+}
+
+/* The number of the file's page that page at of region 3 shows, -1: none. */
+static int page_at(struct rig *rig, uint64_t at)
+{
+    const uint8_t *page = shm_find(&rig->shm, 3)->map + at * PAGE;
+
+    return memcmp(page + 1, "page", 4) ? -1 : page[0];
+}
+
+Test(shm, regions, .timeout = 10)
+{
+    struct rig rig;
+
+    rig_init(&rig);
+    cr_assert_eq(rig.shm.n, 2);
+    cr_assert_eq(shm_find(&rig.shm, 3)->size, PAGES * PAGE);
+    cr_assert_eq(shm_find(&rig.shm, 7)->size, PAGE);
+    for (uint32_t id = 0; id < 600; id++)
+        cr_assert_eq(shm_find(&rig.shm, id) != NULL, id == 3 || id == 7);
+    cr_assert_null(shm_find(&rig.shm, 0x10003));
+    cr_assert_null(shm_find(&rig.shm, 0xffffffff));
+    for (uint64_t i = 0; i < PAGES; i++)
+        cr_assert_eq(page_at(&rig, i), -1);
+    rig_fini(&rig);
+}
+
+/* Answers to GET_SHMEM_CONFIG that make no sense. */
+Test(shm, impossible_regions, .timeout = 10)
+{
+    static struct vu_shm_config config;
+    static const struct {
+        uint32_t n;
+        uint64_t size[2]; /* of 0 and 255 */
+        int rc;
+    } rows[] = {
+        { 0, { 0, 0 }, 0 },
+        { 1, { 0, 0 }, -EPROTO },
+        { 0, { 4096, 0 }, -EPROTO },
+        { 2, { 4096, 0 }, -EPROTO },
+        { 1, { 4096, 4096 }, -EPROTO },
+        { 0xffffffff, { 4096, 4096 }, -EPROTO },
+        { 2, { 4096, 4096 }, 0 },
+        { 1, { 1, 0 }, -EPROTO },
+        { 1, { 4095, 0 }, -EPROTO },
+        { 1, { 0, 4097 }, -EPROTO },
+        { 1, { UINT64_MAX, 0 }, -EPROTO },
+        { 1, { UINT64_MAX - 4095, 0 }, -ENOMEM },
+        { 1, { UINT64_C(1) << 63, 0 }, -ENOMEM },
+        { 2, { 4096, UINT64_C(1) << 62 }, -ENOMEM },
+    };
+
+    for (unsigned i = 0; i < COUNT(rows); i++) {
+        struct shm shm;
+
+        memset(&config, 0, sizeof config);
+        config.n_regions = rows[i].n;
+        config.size[0] = rows[i].size[0];
+        config.size[255] = rows[i].size[1];
+        err.text[0] = 0;
+        cr_assert_eq(shm_init(&shm, &config, &err), rows[i].rc, "row %u: %s", i,
+                     err.text);
+        if (rows[i].rc)
+            cr_assert_gt(strlen(err.text), 10u);
+        shm_fini(&shm);
+    }
+    {
+        struct shm none = { 0 };
+        struct vu_map what = request(0, 1, 0);
+
+        cr_assert_eq(shm_map(&none, &what, 0), -EINVAL);
+        cr_assert_eq(shm_unmap(&none, &what), -EINVAL);
+        cr_assert_not(shm_is_broken(&none));
+        shm_clear(&none);
+        shm_fini(&none);
+    }
+}
+
+Test(shm, map_and_unmap, .timeout = 10)
+{
+    struct rig rig;
+    uint8_t byte;
+
+    rig_init(&rig);
+    cr_assert_eq(map(&rig, 4, 3, 5), 0);
+    for (uint64_t i = 0; i < PAGES; i++)
+        cr_assert_eq(page_at(&rig, i), i >= 4 && i < 7 ? (int)i + 1 : -1);
+    /* a write goes to the file */
+    shm_find(&rig.shm, 3)->map[4 * PAGE + 9] = 0x5a;
+    cr_assert_eq(pread(rig.fd, &byte, 1, (off_t)(5 * PAGE + 9)), 1);
+    cr_assert_eq(byte, 0x5a);
+    /* side by side, at both ends, the same page twice */
+    cr_assert_eq(map(&rig, 3, 1, 0), 0);
+    cr_assert_eq(map(&rig, 7, 1, 0), 0);
+    cr_assert_eq(map(&rig, 0, 1, 0), 0);
+    cr_assert_eq(map(&rig, PAGES - 1, 1, FILE_PAGES - 1), 0);
+    cr_assert_eq(page_at(&rig, PAGES - 1), FILE_PAGES - 1);
+    cr_assert_eq(unmap(&rig, 4, 3), 0);
+    for (uint64_t i = 4; i < 7; i++)
+        cr_assert_eq(page_at(&rig, i), -1);
+    cr_assert_eq(page_at(&rig, 3), 0);
+    cr_assert_eq(page_at(&rig, 7), 0);
+    /* what is anonymous again is empty, and can be written */
+    cr_assert_eq(shm_find(&rig.shm, 3)->map[4 * PAGE + 9], 0);
+    shm_find(&rig.shm, 3)->map[4 * PAGE + 9] = 1;
+    cr_assert_eq(map(&rig, 4, 3, 5), 0);
+    shm_clear(&rig.shm);
+    for (uint64_t i = 0; i < PAGES; i++)
+        cr_assert_eq(page_at(&rig, i), -1);
+    cr_assert_eq(far_open_fds(), rig.opened + 1, "a descriptor is left");
+    cr_assert_eq(map(&rig, 0, PAGES / 4, 0), 0);
+    rig_fini(&rig);
+}
+
+/* Requests that no back-end may make: nothing changes. */
+Test(shm, refused, .timeout = 10)
+{
+    static const struct {
+        struct vu_map map;
+        int rc;
+    } rows[] = {
+        { { .shmid = 2, .size = 4096 }, -EINVAL },
+        { { .shmid = 255, .size = 4096 }, -EINVAL },
+        { { .shmid = 3, .size = 0 }, -EINVAL },
+        { { .shmid = 3, .size = 1 }, -EINVAL },
+        { { .shmid = 3, .size = 4095 }, -EINVAL },
+        { { .shmid = 3, .size = 4097 }, -EINVAL },
+        { { .shmid = 3, .size = 4096, .shm_offset = 1 }, -EINVAL },
+        { { .shmid = 3, .size = 4096, .fd_offset = 512 }, -EINVAL },
+        { { .shmid = 3, .size = 65 * 4096 }, -EINVAL },
+        { { .shmid = 3, .size = 4096, .shm_offset = 64 * 4096 }, -EINVAL },
+        { { .shmid = 3, .size = 8192, .shm_offset = 63 * 4096 }, -EINVAL },
+        { { .shmid = 7, .size = 8192 }, -EINVAL },
+        { { .shmid = 3, .size = 4096, .shm_offset = 0ull - 4096 }, -EINVAL },
+        { { .shmid = 3, .size = 8192, .shm_offset = 0ull - 4096 }, -EINVAL },
+        { { .shmid = 3, .size = 0ull - 4096, .shm_offset = 4096 }, -EINVAL },
+        { { .shmid = 3, .size = 0ull - 4096, .shm_offset = 8192 }, -EINVAL },
+        { { .shmid = 3, .size = 1ull << 63 }, -EINVAL },
+        /* past the file's end, and wrapping */
+        { { .shmid = 3, .size = 4096, .fd_offset = 16 * 4096 }, -EINVAL },
+        { { .shmid = 3, .size = 8192, .fd_offset = 15 * 4096 }, -EINVAL },
+        { { .shmid = 3, .size = 17 * 4096 }, -EINVAL },
+        { { .shmid = 3, .size = 4096, .fd_offset = 0ull - 4096 }, -EINVAL },
+        { { .shmid = 3, .size = 8192, .fd_offset = 0ull - 4096 }, -EINVAL },
+        { { .shmid = 3, .size = 4096, .fd_offset = 1ull << 63 }, -EINVAL },
+        { { .shmid = 3, .size = 4096, .fd_offset = (1ull << 63) - 4096 },
+          -EINVAL },
+        /* flags that nobody knows */
+        { { .shmid = 3, .size = 4096, .flags = 2 }, -EINVAL },
+        { { .shmid = 3, .size = 4096, .flags = 3 }, -EINVAL },
+        { { .shmid = 3, .size = 4096, .flags = 1ull << 63 }, -EINVAL },
+        /* something is there */
+        { { .shmid = 3, .size = 4096, .shm_offset = 8 * 4096 }, -EEXIST },
+        { { .shmid = 3, .size = 4096, .shm_offset = 10 * 4096 }, -EEXIST },
+        { { .shmid = 3, .size = 8192, .shm_offset = 7 * 4096 }, -EEXIST },
+        { { .shmid = 3, .size = 8192, .shm_offset = 10 * 4096 }, -EEXIST },
+        { { .shmid = 3, .size = 16 * 4096 }, -EEXIST },
+    };
+
+    for (unsigned i = 0; i < COUNT(rows); i++) {
+        struct rig rig;
+
+        rig_init(&rig);
+        cr_assert_eq(map(&rig, 8, 3, 2), 0);
+        cr_assert_eq(shm_map(&rig.shm, &rows[i].map, rig.fd), rows[i].rc,
+                     "row %u", i);
+        for (uint64_t k = 0; k < PAGES; k++)
+            cr_assert_eq(page_at(&rig, k), k >= 8 && k < 11 ? (int)k - 6 : -1,
+                         "row %u", i);
+        rig_fini(&rig);
+    }
+}
+
+/* Only what was mapped, as it was mapped, can be unmapped. */
+Test(shm, unmap_refused, .timeout = 10)
+{
+    struct vu_map what;
+    struct rig rig;
+
+    rig_init(&rig);
+    cr_assert_eq(map(&rig, 8, 3, 2), 0);
+    cr_assert_eq(unmap(&rig, 0, 1), -EINVAL);
+    cr_assert_eq(unmap(&rig, 8, 1), -EINVAL);
+    cr_assert_eq(unmap(&rig, 8, 4), -EINVAL);
+    cr_assert_eq(unmap(&rig, 9, 2), -EINVAL);
+    cr_assert_eq(unmap(&rig, 8, 0), -EINVAL);
+    cr_assert_eq(unmap(&rig, PAGES, 1), -EINVAL);
+    what = request(8, 3, 2);
+    what.shmid = 7;
+    cr_assert_eq(shm_unmap(&rig.shm, &what), -EINVAL);
+    cr_assert_eq(page_at(&rig, 8), 2);
+    cr_assert_eq(unmap(&rig, 8, 3), 0);
+    cr_assert_eq(unmap(&rig, 8, 3), -EINVAL);
+    rig_fini(&rig);
+}
+
+/* Descriptors that cannot be mapped, or not so. */
+Test(shm, other_descriptors, .timeout = 10)
+{
+    struct vu_map what = request(2, 1, 0);
+    struct rig rig;
+    char path[40];
+    int ends[2], fd;
+
+    rig_init(&rig);
+    cr_assert_eq(pipe2(ends, O_CLOEXEC), 0);
+    cr_assert_lt(shm_map(&rig.shm, &what, ends[0]), 0);
+    cr_assert_lt(shm_map(&rig.shm, &what, 9999), 0);
+    fd = open("/tmp", O_RDONLY | O_CLOEXEC);
+    cr_assert_lt(shm_map(&rig.shm, &what, fd), 0);
+    close(fd);
+    /* read-only: for reading, but not for writing */
+    snprintf(path, sizeof path, "/proc/self/fd/%d", rig.fd);
+    fd = open(path, O_RDONLY | O_CLOEXEC);
+    cr_assert_geq(fd, 0);
+    cr_assert_eq(shm_map(&rig.shm, &what, fd), -EACCES);
+    cr_assert_eq(page_at(&rig, 2), -1);
+    /* what a failure left behind is memory */
+    shm_find(&rig.shm, 3)->map[2 * PAGE] = 1;
+    what.flags = 0;
+    cr_assert_eq(shm_map(&rig.shm, &what, fd), 0);
+    cr_assert_eq(page_at(&rig, 2), 0);
+    close(fd);
+    close(ends[0]);
+    close(ends[1]);
+    rig_fini(&rig);
+}
+
+/* The file is cut short under a mapping: seen, without touching it. */
+Test(shm, truncated_later, .timeout = 10)
+{
+    struct rig rig;
+
+    rig_init(&rig);
+    cr_assert_not(shm_is_broken(&rig.shm));
+    cr_assert_eq(map(&rig, 0, 4, 2), 0);
+    cr_assert_not(shm_is_broken(&rig.shm));
+    cr_assert_eq(ftruncate(rig.fd, 6 * PAGE), 0);
+    cr_assert_not(shm_is_broken(&rig.shm));
+    cr_assert_eq(ftruncate(rig.fd, 6 * PAGE - 1), 0);
+    cr_assert(shm_is_broken(&rig.shm));
+    cr_assert_eq(ftruncate(rig.fd, 0), 0);
+    cr_assert(shm_is_broken(&rig.shm));
+    cr_assert_eq(unmap(&rig, 0, 4), 0);
+    cr_assert_not(shm_is_broken(&rig.shm));
+    rig_fini(&rig);
+}
+
+/* As many mappings as are allowed, and one more. */
+Test(shm, full, .timeout = 20)
+{
+    static struct vu_shm_config config;
+    struct vu_map what = { .shmid = 3, .size = PAGE };
+    struct rig rig;
+    unsigned n = 0;
+    int rc;
+
+    rig_init(&rig);
+    shm_fini(&rig.shm);
+    config.n_regions = 1;
+    config.size[3] = (SHM_MAX_MAPPINGS + 8) * PAGE;
+    cr_assert_eq(shm_init(&rig.shm, &config, &err), 0);
+    do {
+        what.shm_offset = n * PAGE;
+        rc = shm_map(&rig.shm, &what, rig.fd);
+        n += rc == 0;
+    } while (rc == 0);
+    /* or this process may have no more descriptors: refused as well */
+    cr_assert(rc == -ENOSPC || rc == -EMFILE, "%d", rc);
+    cr_assert_leq(n, SHM_MAX_MAPPINGS);
+    cr_assert_gt(n, 100);
+    what.shm_offset = 0;
+    cr_assert_eq(shm_unmap(&rig.shm, &what), 0);
+    cr_assert_eq(shm_map(&rig.shm, &what, rig.fd), 0);
+    rig_fini(&rig);
+}
