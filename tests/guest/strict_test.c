@@ -127,7 +127,7 @@ Test(strict, what_41_may_come_to)
             peer_start(&peer, fmt("--at-41=%s", at_41[i].kind),
                        fmt("--connections=%u", at_41[i].connections));
             run_husk(&run, "-d",
-                     fmt("socket=%s,deadline=0.4%s", peer.socket,
+                     fmt("socket=%s,deadline=1%s", peer.socket,
                          given ? ",id=44,vqs=1,config-size=0" : ""),
                      "-a", "strict reset=2", guest("devices"));
             if (given) {
@@ -141,7 +141,7 @@ Test(strict, what_41_may_come_to)
                 check_end(&run, 125, "error");
                 check_line(&run, "virtio0", "bit 18", "id=N");
             }
-            cr_assert(run.seconds < 5, "%g s", run.seconds);
+            cr_assert(run.seconds < 6, "%g s", run.seconds);
             check_content(&peer);
             run_free(&run);
         }
@@ -419,10 +419,10 @@ Test(strict, config_writes)
     }
 }
 
-/* All are asked at once: the last is ready as soon as the first. */
-Test(strict, thirty_two_slow_ones)
+/* 32 of them, each 50 ms away; returns when all were ready. */
+static double probe_slow_ones(void)
 {
-    const char *args[2 * 32 + 4] = { NULL };
+    const char *args[2 * 32 + 2] = { NULL };
     static struct backend peer[32];
     struct run run = { 0 };
     unsigned n = 0;
@@ -442,11 +442,25 @@ Test(strict, thirty_two_slow_ones)
     for (unsigned i = 0; i < 32; i++)
         CHECK_EQ(device_int(&run, i, "round_trips"),
                  round_trips(i % 2, i / 2 % 2));
-    /* five waits of 50 ms is the least that the slowest may take */
-    cr_assert(probe >= 250 && probe < 400, "%g ms", probe);
     for (unsigned i = 0; i < 32; i++)
         check_content(&peer[i]);
     run_free(&run);
+    return probe;
+}
+
+/* All are asked at once: the last is ready as soon as the first. The slowest
+ * takes five waits, 250 ms. A busy machine gets a few tries. */
+Test(strict, thirty_two_slow_ones)
+{
+    double limit = sanitized() ? 800 : 400, probe = 0;
+
+    for (unsigned i = 0; i < 6; i++) {
+        probe = probe_slow_ones();
+        cr_assert(probe >= 250, "%g ms", probe);
+        if (probe < limit)
+            return;
+    }
+    cr_assert_fail("%g ms", probe);
 }
 
 /* Its own requests: refused, and nothing comes of them; guest memory cannot
