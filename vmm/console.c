@@ -86,6 +86,7 @@ int console_open(struct console *console, int fd)
     if (fstat(fd, &st) < 0)
         return -errno;
     console->is_socket = S_ISSOCK(st.st_mode);
+    console->is_file = S_ISREG(st.st_mode);
     opened = reopen(fd, &st);
     if (opened >= 0 && same(opened, &st)) {
         console->fd = opened;
@@ -192,6 +193,9 @@ void console_put(struct console *console, uint8_t byte)
         wake = console->count == 0;
         console->buffer[(console->first + console->count++) %
                         CONSOLE_BUFFER] = byte;
+        /* what can be written at once need not wait until the loop's turn */
+        if (wake && !console->is_file)
+            wake = flush_locked(console) == -EAGAIN;
     }
     pthread_mutex_unlock(&console->lock);
     if (wake)

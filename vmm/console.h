@@ -16,8 +16,9 @@ struct console {
     pthread_mutex_t lock;
     int fd;         /* owned, -1: all output is dropped silently */
     bool is_socket; /* fixed at open */
+    bool is_file;   /* fixed at open: a write may wait for a disk */
     bool restore;   /* O_NONBLOCK was set on a description that is shared */
-    void (*wake)(void *ctx); /* there is output to flush; any thread */
+    void (*wake)(void *ctx); /* output is left to flush; any thread */
     void *ctx;
     /* the rest: lock */
     uint8_t *buffer; /* from the first console_open() on */
