@@ -44,6 +44,18 @@ static void back_off(struct device *device)
         device->back_off = LAST_BACK_OFF;
 }
 
+/* No back-end has a ring now; whether one had. */
+static bool take_rings(struct device *device)
+{
+    bool had = false;
+
+    for (unsigned i = 0; i < device->transport.is.vqs; i++) {
+        had |= device->transport.rings[i].started;
+        device->transport.rings[i].started = false;
+    }
+    return had;
+}
+
 void device_away(struct device *device)
 {
     char text[300];
@@ -55,10 +67,8 @@ void device_away(struct device *device)
     device->events.log(device->events.ctx, HUSK_LOG_WARNING, text);
     disconnect(device);
     shm_clear(&device->shm);
-    if (!(device->transport.status & VIRTIO_STATUS_DRIVER_OK))
+    if (!take_rings(device))
         device->fresh = true;
-    for (unsigned i = 0; i < device->transport.is.vqs; i++)
-        device->transport.rings[i].started = false;
     /* what its predecessor said last is not of the next one */
     atomic_store(&device->hung_up, false);
     atomic_store(&device->faulted, false);
@@ -216,6 +226,7 @@ static bool step(struct device *device)
     switch (device->step) {
     case RESTORE_STATUS:
         device->epoch = t->epoch;
+        take_rings(device); /* from one that went again on its way */
         if (device->fresh || !(fe->acked & VU_PF_INFLIGHT_SHMFD))
             frontend_drop_inflight(fe);
         device->must_reset = must_reset(device);
