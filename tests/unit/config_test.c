@@ -7,6 +7,7 @@
 #include <pthread.h>
 #include <stdatomic.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 #include <criterion/criterion.h>
@@ -170,6 +171,30 @@ Test(config, two_pages, .timeout = 10)
     spy_fini(&spy);
 }
 
+/* A page that the guest reads is never written to for it: another takes its
+ * place. A write would fault here. */
+Test(config, not_in_place, .timeout = 10)
+{
+    struct spy spy;
+
+    spy_init(&spy);
+    spy_go(&spy, 0x0f, GOOD);
+    for (unsigned way = 0; way < 4; way++) {
+        uint8_t config[SPY_CONFIG];
+
+        memset(config, way & 1 ? 0x11 : 0x22, sizeof config);
+        cr_assert_eq(mprotect(spy.t.window.page, spy.t.window.size, PROT_READ),
+                     0);
+        change(&spy, config, way & 2);
+        cr_assert_arr_eq(spy.t.window.page + VIRTIO_MMIO_CONFIG, config,
+                         sizeof config);
+    }
+    /* and the registers of the new one can be */
+    spy_write(&spy, VIRTIO_MMIO_INTERRUPT_ACK, VIRTIO_MMIO_INT_CONFIG);
+    cr_assert_eq(spy_read(&spy, VIRTIO_MMIO_INTERRUPT_STATUS), 1);
+    spy_fini(&spy);
+}
+
 struct reader {
     const volatile uint8_t *page;
     atomic_bool stop;
@@ -191,7 +216,7 @@ static void *read_config(void *ctx)
         uint8_t bytes[64];
 
         for (unsigned i = 0; i < sizeof bytes; i++)
-            bytes[i] = reader->page[VIRTIO_MMIO_CONFIG + i];
+            bytes[i] = reader->page[VIRTIO_MMIO_CONFIG + i * 60];
         if (*generation != before)
             continue;
         reader->accepted++;
@@ -208,7 +233,7 @@ static void *read_config(void *ctx)
 Test(config, never_torn, .timeout = 60)
 {
     struct reader reader = { 0 };
-    uint8_t config[64] = { 0 };
+    static uint8_t config[64 * 60]; /* the rest of the page */
     pthread_t thread;
     struct spy spy;
 
