@@ -66,6 +66,10 @@ unsigned proc_descriptors(pid_t pid);
  * of all threads; negative: none is called that. */
 double proc_cpu(pid_t pid, const char *name);
 
+/* From here on, what is started goes before whatever else this machine does, as
+ * far as that is allowed: true if it is. Backwards: as it was before. */
+bool proc_urgent(bool urgent);
+
 /* backend.c */
 
 #define MAX_BACKENDS 32u

@@ -70,7 +70,7 @@ static void start_all(const struct bench *bench, struct proc *procs, unsigned n)
 {
     const char *const *argv = husk_argv(
         bench, "flow", NULL, 0,
-        ARGV("-a", "count=100 hold", "-d",
+        ARGV("-a", "count=8 depth=1 hold", "-d",
              text("exec=%s/backends/husk-rng", bench->build)));
 
     for (unsigned i = 0; i < n; i++)

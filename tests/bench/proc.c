@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -166,6 +167,13 @@ int proc_run(const struct bench *bench, const char *const *argv, double limit)
 
     proc_start(bench, &proc, argv);
     return proc_end(&proc, limit);
+}
+
+bool proc_urgent(bool urgent)
+{
+    struct sched_param param = { .sched_priority = urgent ? 1 : 0 };
+
+    return sched_setscheduler(0, urgent ? SCHED_RR : SCHED_OTHER, &param) == 0;
 }
 
 static FILE *open_proc(pid_t pid, const char *name)
