@@ -108,7 +108,9 @@ void table_record(struct table *table, const char *key, json_t *value);
 /* Print all of it and write the record. Number of goals that were missed. */
 unsigned table_finish(struct table *table);
 
+/* Both sort the values. */
 double median(double *values, unsigned n);
+double lower_quartile(double *values, unsigned n);
 /* Slope and start of the line through the points by least squares, and how
  * well it fits: 1 is a line. */
 struct line {

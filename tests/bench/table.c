@@ -166,6 +166,14 @@ double median(double *values, unsigned n)
     return n % 2 ? values[n / 2] : (values[n / 2 - 1] + values[n / 2]) / 2;
 }
 
+double lower_quartile(double *values, unsigned n)
+{
+    if (n == 0)
+        return NAN;
+    qsort(values, n, sizeof *values, compare);
+    return values[n / 4];
+}
+
 struct line fit_line(const double *x, const double *y, unsigned n)
 {
     double mx = 0, my = 0, xx = 0, xy = 0, yy = 0;
