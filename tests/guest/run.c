@@ -186,6 +186,14 @@ bool run_until(struct run *run, const char *text)
     return true;
 }
 
+bool run_until_said(struct run *run, const char *text, unsigned times)
+{
+    while (!run->err || count_text(run->err, text) < times)
+        if (!pump(run, 50) || run->err_fd < 0)
+            return run->err && count_text(run->err, text) >= times;
+    return true;
+}
+
 void run_type(struct run *run, const char *text)
 {
     int fd = run->pty ? run->out_fd : run->in_fd;

@@ -61,6 +61,8 @@ bool sanitized(void);
  */
 void run_start(struct run *run, const char *const *argv);
 bool run_until(struct run *run, const char *text);
+/* The same of standard error, which holds text so many times. */
+bool run_until_said(struct run *run, const char *text, unsigned times);
 void run_type(struct run *run, const char *text);
 void run_end(struct run *run);
 /* What it said is thrown away, and the struct is as new. */

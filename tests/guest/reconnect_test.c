@@ -1,0 +1,633 @@
+/*
+ * reconnect=: back-ends that are killed under load and come back, at once or
+ * late, as they were or as something else, or never; while the guest waits,
+ * resets them or reboots.
+ */
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "tests/guest/disk.h"
+#include "tests/guest/run.h"
+
+#define SIZE (16u << 20)
+
+TestSuite(reconnect, .init = harness_init_kvm, .fini = harness_fini,
+          .timeout = 120);
+
+/* What the nth back-end said that its process is; 0: it has not said it yet. */
+static pid_t said_pid(const char *pids, unsigned n)
+{
+    FILE *file = fopen(pids, "re");
+    char line[160] = "";
+    unsigned i = 0;
+
+    if (!file)
+        return 0;
+    while (i < n && fgets(line, sizeof line, file) && strchr(line, '\n'))
+        i++;
+    fclose(file);
+    return i == n ? (pid_t)atoi(line) : 0;
+}
+
+static pid_t await_pid(const char *pids, unsigned n)
+{
+    double until = now() + 10;
+    pid_t pid;
+
+    while (!(pid = said_pid(pids, n)) && now() < until)
+        nap(0.002);
+    cr_assert(pid > 0, "back-end %u has not been started", n);
+    return pid;
+}
+
+/* A command, run by a shell that first says who it is. */
+static const char *saying(const char *pids, const char *command)
+{
+    return fmt("exec=sh -c 'echo $$ >>%s; exec %s' {fd}", pids, command);
+}
+
+static const char *disk_command(const char *disk)
+{
+    return fmt("%s --queues=2 --file=%s --fd=$0", built("husk-block"), disk);
+}
+
+#define BACK "the back-end is back after "
+
+/*
+ * Its lines are those of so many losses and returns, and how a back-end ended
+ * where that was known before the next one was started.
+ */
+static void check_returns(const struct run *run, unsigned losses)
+{
+    unsigned ends = count_text(run->err, "sh was ended by signal 9 (Killed)\n");
+
+    cr_assert(count_text(run->err, "connecting again\n") == losses &&
+                  count_text(run->err, BACK) == losses &&
+                  count_text(run->err, "\n") == 2 * losses + ends &&
+                  ends <= losses,
+              "not %u losses: '%s'", losses, run->err);
+}
+
+/* husk holds what it held before, perhaps after a moment. */
+static void await_holdings(pid_t pid, struct holdings before)
+{
+    struct holdings h = holdings_of(pid);
+    double until = now() + 3;
+
+    while ((h.fds != before.fds || h.threads != before.threads ||
+            h.maps != before.maps) &&
+           now() < until) {
+        nap(0.005);
+        h = holdings_of(pid);
+    }
+    CHECK_EQ(h.fds, before.fds);
+    CHECK_EQ(h.threads, before.threads);
+    CHECK_EQ(h.maps, before.maps);
+}
+
+static void check_transfer(const struct run *run, unsigned losses)
+{
+    check_end(run, 0, "pass");
+    check_out(run, "block: wrote 16777216 bytes, read 16777216 bytes, pass\n");
+    check_returns(run, losses);
+}
+
+/*
+ * husk starts it again, several times in a row; requests that were under way
+ * complete once, for the guest fails if one comes that it never asked for, or
+ * none that it did.
+ */
+static void killed_under_load(const char *append, unsigned kills)
+{
+    const char *disk = disk_make("disk", SIZE), *pids = place("pids");
+    struct run run = { 0 };
+    struct holdings before;
+
+    unlink(pids);
+    start_husk(&run, "-d",
+               fmt("reconnect=on,%s", saying(pids, disk_command(disk))), "-a",
+               fmt("size=16m chunk=32k depth=16 patience=20 %s", append),
+               guest("block"));
+    cr_assert(run_until(&run, "block: 32768 sectors, 2 queues"), "'%s'",
+              run.err);
+    before = holdings_of(run.pid);
+    for (unsigned n = 1; n <= kills; n++) {
+        kill(await_pid(pids, n), SIGKILL);
+        await_pid(pids, n + 1);
+        nap(0.02 * n);
+    }
+    run_until_said(&run, BACK, kills);
+    await_holdings(run.pid, before);
+    run_end(&run);
+    check_transfer(&run, kills);
+    disk_check(disk, SIZE, SIZE);
+    run_free(&run);
+}
+
+Test(reconnect, killed_under_load)
+{
+    killed_under_load("", 6);
+}
+
+Test(reconnect, killed_under_load_of_event_idx)
+{
+    killed_under_load("event-idx", 4);
+}
+
+Test(reconnect, killed_under_load_of_indirect)
+{
+    killed_under_load("indirect event-idx", 4);
+}
+
+Test(reconnect, killed_under_load_of_packed)
+{
+    killed_under_load("packed", 4);
+}
+
+Test(reconnect, killed_under_load_of_packed_and_all)
+{
+    killed_under_load("packed event-idx indirect", 4);
+}
+
+/* By hand on a socket, whose file the killed one leaves behind. */
+static void restarted_by_hand(double away, unsigned kills, const char *append)
+{
+    const char *disk = disk_make("disk", SIZE), *path = place("block");
+    const char *const argv[] = { built("husk-block"),
+                                 fmt("--socket-path=%s", path),
+                                 fmt("--file=%s", disk), "--queues=2", NULL };
+    struct run run = { .limit = 60 }, block = { 0 };
+    struct holdings before;
+
+    run_start(&block, argv);
+    start_husk(&run, "-d", fmt("reconnect=on,wait=10,socket=%s", path), "-a",
+               fmt("size=16m chunk=32k patience=30 %s", append),
+               guest("block"));
+    cr_assert(run_until(&run, "block: 32768 sectors, 2 queues"), "'%s'",
+              run.err);
+    before = holdings_of(run.pid);
+    for (unsigned n = 1; n <= kills; n++) {
+        kill(block.pid, SIGKILL);
+        run_end(&block);
+        CHECK_STR(block.err, "");
+        run_free(&block);
+        nap(away);
+        run_start(&block, argv);
+        cr_assert(run_until_said(&run, BACK, n), "'%s'", run.err);
+    }
+    await_holdings(run.pid, before);
+    run_end(&run);
+    check_transfer(&run, kills);
+    CHECK_EQ(count_text(run.err, "\n"), 2 * kills);
+    disk_check(disk, SIZE, SIZE);
+    run_free(&run);
+    kill(block.pid, SIGTERM);
+    run_end(&block);
+    CHECK_EQ(block.status, 0);
+    run_free(&block);
+}
+
+Test(reconnect, restarted_after_a_tenth_of_a_second)
+{
+    restarted_by_hand(0.1, 4, "");
+    restarted_by_hand(0.1, 2, "packed");
+}
+
+Test(reconnect, restarted_after_five_seconds)
+{
+    restarted_by_hand(5, 1, "event-idx indirect");
+}
+
+/* A back-end that hangs up without dying has nothing to lose either. */
+Test(reconnect, hung_up)
+{
+    struct backend peer;
+    struct run run = { 0 };
+
+    peer_start(&peer, "--cut=SET_VRING_ENABLE:3", "--faults-once",
+               "--connections=2");
+    run_husk(&run, "-d", fmt("reconnect=on,socket=%s", peer.socket), "-a",
+             "strict count=100", guest("devices"));
+    check_end(&run, 0, "pass");
+    CHECK_EQ(count_text(run.err, BACK), 1);
+    run_free(&run);
+    backend_end(&peer);
+    cr_assert(peer.run.status == 0, "'%s'", peer.run.err);
+    run_free(&peer.run);
+}
+
+/* The first time one command, ever after another. */
+static const char *first_and_then(const char *first, const char *then)
+{
+    static unsigned marks;
+    const char *mark = place(fmt("mark%u", ++marks));
+
+    return fmt("exec=sh -c 'if [ -e %s ]; then exec %s; fi; : >%s; exec %s' "
+               "{fd}",
+               mark, then, mark, first);
+}
+
+static void check_refused(const char *then, const char *words)
+{
+    const char *peer = built("husk-peer"), *loop = exec_spec("husk-loop");
+    const char *a5 = "a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5";
+    struct run run = { 0 };
+
+    /* it dies once its device runs, and what comes is another one */
+    run_husk(&run, "-d",
+             fmt("reconnect=on,%s",
+                 first_and_then(
+                     fmt("%s --config-size=4 --max-vqs=2 --die-at=SET_STATUS#4 "
+                         "--fd=$0 2>/dev/null",
+                         peer),
+                     fmt("%s --fd=$0 2>/dev/null", then))),
+             "-d", loop, "-a", "changes=1", guest("config"));
+    CHECK_EQ(run.status, 1);
+    check_out(&run, "fail: virtio0: needs reset\n");
+    cr_assert(strstr(run.err, words), "no '%s' in '%s'", words, run.err);
+    CHECK_EQ(count_text(run.err, "came back"), 1);
+    CHECK_EQ(count_text(run.err, BACK), 0);
+    run_free(&run);
+
+    /* the other device works on */
+    run_husk(&run, "-d",
+             fmt("reconnect=on,%s",
+                 first_and_then(
+                     fmt("%s --config-size=4 --max-vqs=2 --die-at=SET_STATUS#4 "
+                         "--fd=$0 2>/dev/null",
+                         peer),
+                     fmt("%s --fd=$0 2>/dev/null", then))),
+             "-d", loop, "-a", "count=20", guest("devices"));
+    check_out(&run, fmt("virtio1 queue 0: 64 bytes %s%s", a5, a5));
+    check_out(&run, "pass\n");
+    cr_assert(strstr(run.err, words), "no '%s' in '%s'", words, run.err);
+    run_free(&run);
+}
+
+Test(reconnect, another_type_came_back)
+{
+    check_refused(
+        fmt("%s --id=9 --config-size=4 --max-vqs=2", built("husk-peer")),
+        "virtio0: another device came back: id 9, 2 queues, 4 bytes "
+        "of config space; it was id 4, 2, 4\n");
+}
+
+Test(reconnect, fewer_queues_came_back)
+{
+    check_refused(fmt("%s --config-size=4 --max-vqs=1", built("husk-peer")),
+                  "virtio0: another device came back: id 4, 1 queues, 4 bytes "
+                  "of config space; it was id 4, 2, 4\n");
+}
+
+Test(reconnect, another_config_size_came_back)
+{
+    check_refused(fmt("%s --config-size=5 --max-vqs=2", built("husk-peer")),
+                  "virtio0: another device came back: id 4, 2 queues, 5 bytes "
+                  "of config space; it was id 4, 2, 4\n");
+}
+
+Test(reconnect, fewer_features_came_back)
+{
+    check_refused(fmt("%s --config-size=4 --max-vqs=2 --features=150000000",
+                      built("husk-peer")),
+                  "virtio0: the back-end came back without features that it "
+                  "offered: 0x20000000\n");
+}
+
+/* reconnect=SECONDS, and nobody comes; a guest that waits is told. */
+Test(reconnect, given_up)
+{
+    const char *path = place("loop");
+    struct run run = { 0 }, loop = { 0 };
+    double killed;
+
+    run_start(&loop, ARGS(built("husk-loop"), fmt("--socket-path=%s", path),
+                          "--config-size=4"));
+    start_husk(&run, "-d", fmt("reconnect=0.7,wait=10,socket=%s", path), "-a",
+               "changes=1", guest("config"));
+    cr_assert(run_until(&run, "config ready: "), "'%s'", run.err);
+    kill(loop.pid, SIGKILL);
+    killed = now();
+    run_end(&loop);
+    run_end(&run);
+    cr_assert(now() - killed > 0.6 && now() - killed < 5, "%g s",
+              now() - killed);
+    check_end(&run, 1, "fail");
+    check_out(&run, "fail: virtio0: needs reset\n");
+    CHECK_EQ(count_text(run.err, "\n"), 2);
+    cr_assert(strstr(run.err, "husk: virtio0: the back-end hung up: "
+                              "connecting again\nhusk: virtio0: "),
+              "'%s'", run.err);
+    cr_assert(strstr(run.err, ": given up after 0.7 s (reconnect=)\n"), "'%s'",
+              run.err);
+    run_free(&run);
+    run_free(&loop);
+}
+
+/* One that is started again and again, and always ends at once. */
+Test(reconnect, given_up_on_a_command)
+{
+    struct run run = { 0 };
+
+    run_husk(&run, "-d",
+             fmt("reconnect=0.5,%s",
+                 first_and_then(fmt("%s --config-size=4 --die-at=SET_STATUS#4 "
+                                    "--fd=$0 2>/dev/null",
+                                    built("husk-peer")),
+                                "false")),
+             "-a", "changes=1", guest("config"));
+    check_end(&run, 1, "fail");
+    check_out(&run, "fail: virtio0: needs reset\n");
+    CHECK_EQ(count_text(run.err, "connecting again\n"), 1);
+    CHECK_EQ(count_text(run.err, "given up after 0.5 s (reconnect=)\n"), 1);
+    run_free(&run);
+}
+
+/* reconnect=off, which is the default: lost at once. */
+Test(reconnect, off)
+{
+    static const char *const keys[] = { "", "reconnect=off," };
+
+    for (unsigned i = 0; i < 2; i++) {
+        const char *pids = place(fmt("pids%u", i));
+        struct run run = { 0 };
+        double killed;
+
+        start_husk(&run, "-d",
+                   fmt("%s%s", keys[i],
+                       saying(pids, fmt("%s --config-size=4 --fd=$0",
+                                        built("husk-loop")))),
+                   "-d", exec_spec("husk-rng"), "-a", "changes=1",
+                   guest("config"));
+        cr_assert(run_until(&run, "config ready: "), "'%s'", run.err);
+        killed = now();
+        kill(await_pid(pids, 1), SIGKILL);
+        run_end(&run);
+        cr_assert(now() - killed < 2, "%g s", now() - killed);
+        check_end(&run, 1, "fail");
+        check_out(&run, "fail: virtio0: needs reset\n");
+        CHECK_EQ(count_text(run.err, "the back-end hung up\n"), 1);
+        CHECK_EQ(count_text(run.err, "connecting again"), 0);
+        CHECK_EQ(said_pid(pids, 2), 0);
+        run_free(&run);
+    }
+}
+
+/* The guest resets the device and sets it up again while nobody is there. */
+Test(reconnect, reset_while_it_is_away)
+{
+    const char *path = place("loop");
+    const char *const argv[] = { built("husk-loop"),
+                                 fmt("--socket-path=%s", path), "--queues=2",
+                                 NULL };
+    static const char *const rings[] = { "", "packed event-idx" };
+
+    for (unsigned i = 0; i < 2; i++) {
+        struct run run = { .hold_in = true }, loop = { 0 };
+
+        run_start(&loop, argv);
+        start_husk(&run, "-d", fmt("reconnect=on,wait=10,socket=%s", path),
+                   "-a", fmt("hold strict reset=50 %s", rings[i]),
+                   guest("devices"));
+        cr_assert(run_until(&run, "holding\n"), "'%s'", run.err);
+        kill(loop.pid, SIGKILL);
+        run_end(&loop);
+        run_free(&loop);
+        cr_assert(run_until_said(&run, "connecting again\n", 1));
+        run_type(&run, "x");
+        nap(0.3);
+        run_start(&loop, argv);
+        cr_assert(run_until(&run, "virtio0: 50 resets\nholding\n"), "'%s' '%s'",
+                  run.out, run.err);
+        run_type(&run, "x");
+        run_end(&run);
+        check_end(&run, 0, "pass");
+        check_returns(&run, 1);
+        run_free(&run);
+        kill(loop.pid, SIGTERM);
+        run_end(&loop);
+        run_free(&loop);
+    }
+}
+
+/* In the middle of whatever the guest is about. */
+Test(reconnect, killed_between_resets)
+{
+    const char *pids = place("pids");
+    struct run run = { .hold_in = true };
+    struct holdings before;
+
+    start_husk(&run, "-d",
+               fmt("reconnect=on,%s", saying(pids, fmt("%s --queues=2 --fd=$0",
+                                                       built("husk-loop")))),
+               "-a", "hold strict reset=600", guest("devices"));
+    cr_assert(run_until(&run, "holding\n"), "'%s'", run.err);
+    before = holdings_of(run.pid);
+    run_type(&run, "x");
+    for (unsigned n = 1; n <= 5; n++) {
+        nap(0.05);
+        kill(await_pid(pids, n), SIGKILL);
+        await_pid(pids, n + 1);
+    }
+    cr_assert(run_until(&run, "virtio0: 600 resets\nholding\n"), "'%s' '%s'",
+              run.out, run.err);
+    await_holdings(run.pid, before);
+    run_type(&run, "x");
+    run_end(&run);
+    check_end(&run, 0, "pass");
+    check_returns(&run, 5);
+    run_free(&run);
+}
+
+/* The guest reboots while nobody is there; a new back-end knows of no boots. */
+Test(reconnect, reboot_while_it_is_away)
+{
+    const char *path = place("loop");
+    const char *const argv[] = { built("husk-loop"),
+                                 fmt("--socket-path=%s", path),
+                                 "--config-size=4", NULL };
+    struct run run = { .hold_in = true }, loop = { 0 };
+
+    run_start(&loop, argv);
+    start_husk(&run, "--on-reset", "again", "-d",
+               fmt("reconnect=on,wait=10,socket=%s", path), "-a",
+               "hold boots=4", guest("reboot"));
+    cr_assert(run_until(&run, "boot 2 of 4\nholding\n"), "'%s'", run.err);
+    kill(loop.pid, SIGKILL);
+    run_end(&loop);
+    run_free(&loop);
+    cr_assert(run_until_said(&run, "connecting again\n", 1));
+    run_type(&run, "x");
+    nap(0.3);
+    run_start(&loop, argv);
+    cr_assert(run_until(&run, "holding\nreboot: boot 1 of 4\n"
+                              "reboot: boot 2 of 4\nholding\n"),
+              "'%s' '%s'", run.out, run.err);
+    run_type(&run, "x");
+    cr_assert(run_until(&run, "boot 3 of 4\nreboot: boot 4 of 4\nholding\n"),
+              "'%s' '%s'", run.out, run.err);
+    run_type(&run, "x");
+    run_end(&run);
+    check_end(&run, 0, "pass");
+    check_returns(&run, 1);
+    run_free(&run);
+    kill(loop.pid, SIGTERM);
+    run_end(&loop);
+    run_free(&loop);
+}
+
+/* husk is told to stop meanwhile. */
+Test(reconnect, stopped_while_it_is_away)
+{
+    const char *path = place("loop");
+    struct run run = { 0 }, loop = { 0 };
+    double killed;
+
+    run_start(&loop, ARGS(built("husk-loop"), fmt("--socket-path=%s", path),
+                          "--config-size=4"));
+    start_husk(&run, "-d", fmt("reconnect=on,wait=10,socket=%s", path), "-a",
+               "changes=1", guest("config"));
+    cr_assert(run_until(&run, "config ready: "), "'%s'", run.err);
+    kill(loop.pid, SIGKILL);
+    run_end(&loop);
+    nap(0.2);
+    killed = now();
+    kill(run.pid, SIGTERM);
+    run_end(&run);
+    CHECK_EQ(run.status, 143);
+    cr_assert(now() - killed < 0.5, "%g s", now() - killed);
+    run_free(&run);
+    run_free(&loop);
+}
+
+/* Whoever cannot do requests exactly once says so, but not each time. */
+Test(reconnect, without_inflight)
+{
+    const char *pids = place("pids");
+    struct run run = { .hold_in = true };
+
+    start_husk(&run, "-d",
+               fmt("reconnect=on,%s",
+                   saying(pids, fmt("%s --reconnected --config-size=4 --fd=$0",
+                                    built("husk-peer")))),
+               "-a", "changes=1 load patience=30", guest("config"));
+    cr_assert(run_until(&run, "config ready: "), "'%s'", run.err);
+    for (unsigned n = 1; n <= 3; n++) {
+        kill(await_pid(pids, n), SIGKILL);
+        cr_assert(run_until_said(&run, BACK, n), "'%s'", run.err);
+    }
+    kill(run.pid, SIGTERM);
+    run_end(&run);
+    CHECK_EQ(run.status, 143);
+    CHECK_EQ(count_text(run.err, "the back-end has no INFLIGHT_SHMFD: requests "
+                                 "that were under way may be done twice\n"),
+             1);
+    CHECK_EQ(count_text(run.err, "violation"), 0);
+    run_free(&run);
+}
+
+/* One that dies at the message, then one that may die again, then one that
+ * serves. */
+static const char *dying(const char *message, const char *again)
+{
+    const char *peer = built("husk-peer");
+    const char *serve =
+        fmt("%s --reconnected --config-size=4 --max-vqs=2 "
+            "--protocol=1b229 --features=570000000 2>>%s --fd=$0",
+            peer, place("peer.err"));
+    const char *marks = place(fmt("%s.%s", message, again ? again : "once"));
+
+    if (!again)
+        again = "SET_OWNER#99";
+    return fmt("exec=sh -c 'if [ -e %s.2 ]; then exec %s; fi; "
+               "if [ -e %s.1 ]; then : >%s.2; exec %s --die-at=%s; fi; "
+               ": >%s.1; exec %s --die-at=%s' {fd}",
+               marks, serve, marks, marks, serve, again, marks, serve, message);
+}
+
+/* What the back-ends said in all: that they die, and nothing else. */
+static const char *peer_words(void)
+{
+    FILE *file = fopen(place("peer.err"), "re");
+    char text[4096];
+    size_t n;
+
+    cr_assert(file);
+    n = fread(text, 1, sizeof text - 1, file);
+    text[n] = 0;
+    fclose(file);
+    return fmt("%s", text);
+}
+
+static void dies_at(const char *message, const char *again, const char *append)
+{
+    struct run run = { 0 };
+    const char *words;
+
+    unlink(place("peer.err"));
+    run_husk(&run, "-d", fmt("reconnect=10,%s", dying(message, again)), "-a",
+             fmt("strict count=3 reset=2 %s", append), guest("devices"));
+    words = peer_words();
+    cr_assert(run.status == 0 && count_text(run.err, BACK) == 1 &&
+                  count_text(run.err, "connecting again\n") == 1 &&
+                  count_text(words, "\n") == count_text(words, "dies at") &&
+                  count_text(words, "\n") == (again ? 2 : 1),
+              "%s, %s: status %d, '%s', '%s', '%s'", message,
+              again ? again : "", run.status, run.out, run.err, words);
+    check_end(&run, 0, "pass");
+    run_free(&run);
+}
+
+/* Whatever the guest's accesses cause. */
+Test(reconnect, dies_at_each_message)
+{
+    static const char *const messages[] = {
+        "SET_FEATURES",     "SET_STATUS#1",     "SET_STATUS#2",
+        "SET_STATUS#3",     "SET_STATUS#4",     "SET_STATUS#5",
+        "SET_STATUS#6",     "GET_STATUS#1",     "SET_VRING_NUM#1",
+        "SET_VRING_NUM#2",  "SET_VRING_ADDR",   "SET_VRING_BASE#2",
+        "SET_VRING_ERR#2",  "SET_VRING_CALL",   "SET_VRING_KICK#1",
+        "SET_VRING_KICK#2", "SET_VRING_ENABLE", "SET_VRING_ENABLE#3",
+        "GET_VRING_BASE#1", "GET_VRING_BASE#2", "RESET_DEVICE",
+        "ADD_MEM_REG",
+    };
+
+    for (size_t i = 0; i < sizeof messages / sizeof messages[0]; i++)
+        dies_at(messages[i], NULL, i % 2 ? "packed" : "");
+}
+
+/* And then again, on the way back. */
+Test(reconnect, dies_at_each_message_of_the_return)
+{
+    static const char *const messages[] = {
+        "SET_OWNER",
+        "GET_FEATURES",
+        "GET_PROTOCOL_FEATURES",
+        "SET_PROTOCOL_FEATURES",
+        "41",
+        "GET_QUEUE_NUM",
+        "GET_MAX_MEM_SLOTS",
+        "SET_BACKEND_REQ_FD",
+        "GET_CONFIG",
+        "SET_FEATURES",
+        "SET_STATUS",
+        "GET_STATUS",
+        "ADD_MEM_REG",
+        "SET_INFLIGHT_FD",
+        "SET_VRING_NUM",
+        "SET_VRING_ADDR",
+        "SET_VRING_BASE",
+        "SET_VRING_ERR",
+        "SET_VRING_CALL",
+        "SET_VRING_KICK",
+        "SET_VRING_ENABLE",
+        "SET_STATUS#3",
+    };
+
+    for (size_t i = 0; i < sizeof messages / sizeof messages[0]; i++)
+        dies_at("SET_VRING_ENABLE#2", messages[i], "");
+}
