@@ -20,6 +20,11 @@
 #define OUTPUT_BATCH 16 /* reads */
 #define LAST_WORDS  200 /* ms that a back-end which hung up has to end */
 
+ev_tstamp device_now(void)
+{
+    return (ev_tstamp)sys_now() / 1e9;
+}
+
 void device_say(struct device *device, enum husk_log level, const char *text)
 {
     char line[320];
@@ -168,7 +173,7 @@ static int try_connect(struct device *device, struct husk_err *err)
     if (code == EAGAIN && limit < device->spec.deadline)
         limit = device->spec.deadline; /* it listens, but is busy */
     if ((code == ENOENT || code == ECONNREFUSED || code == EAGAIN) &&
-        ev_time() - device->started < limit)
+        device_now() - device->started < limit)
         return -EAGAIN;
     /* -EAGAIN would mean another try */
     return fail(err, code == EAGAIN ? -ETIMEDOUT : -code,
@@ -229,16 +234,22 @@ int device_connect(struct device *device, struct husk_err *err)
     device_stop_watchers(device);
     wire_fini(&device->fe.wire);
     device->state = DEVICE_CONNECTING;
-    device->started = ev_time();
+    device->started = device_now();
     device->pause = FIRST_PAUSE;
     if (device->spec.argv) {
         device_stop_child(device);
         child_drop(&device->child);
         /* two at a time would share a file, or requests */
         if (!child_is_gone(&device->child)) {
+            if (!device->leaving_since)
+                device->leaving_since = device->started;
+            if (device->started - device->leaving_since > device->spec.deadline)
+                return fail(err, -ETIMEDOUT, "%s: the back-end that was killed "
+                            "does not end", device->spec.name);
             device_pause(device, FIRST_PAUSE);
             return 0;
         }
+        device->leaving_since = 0;
         rc = child_start(&device->child, &device->spec, err);
         if (rc < 0) {
             struct husk_err inner = *err;

@@ -75,6 +75,7 @@ struct device {
     int hang_up_fd; /* an epoll of its own, for EPOLLRDHUP alone; owned */
     uint64_t t_connected, t_ready; /* the first time; ns, 0: not yet */
     ev_tstamp started, pause; /* of connecting: since when, until the next */
+    ev_tstamp leaving_since; /* the back-end before is being killed; 0: is not */
     unsigned ring_errors; /* said so far */
 
     /* set by the loop, seen to by whoever holds the device's lock */
@@ -143,6 +144,9 @@ void device_wake(struct device *device);
 /* What follows is for the device's own files. */
 
 extern const struct channel_ops device_channel_ops;
+
+/* Seconds of a clock that nobody sets. */
+ev_tstamp device_now(void);
 
 /* A line that begins with the device's name. */
 void device_say(struct device *device, enum husk_log level, const char *text);

@@ -62,7 +62,7 @@ void device_away(struct device *device)
 
     device->away = true;
     device->told = false;
-    device->away_since = ev_time();
+    device->away_since = device_now();
     snprintf(text, sizeof text, "%s: connecting again", device->fe.err.text);
     device->events.log(device->events.ctx, HUSK_LOG_WARNING, text);
     disconnect(device);
@@ -102,7 +102,7 @@ static void lose(struct device *device, const char *text)
 
 void device_retry(struct device *device, const struct husk_err *err)
 {
-    double gone = ev_time() - device->away_since;
+    double gone = device_now() - device->away_since;
     char text[320];
 
     if (gone > device->spec.reconnect) {
@@ -191,7 +191,7 @@ static void come_back(struct device *device)
 
     device->away = device->fresh = device->torn = false;
     device->state = DEVICE_READY;
-    device->back_since = ev_time();
+    device->back_since = device_now();
     ev_timer_stop(device->loop, &device->timer);
     device_watch(device, 0);
     if (fe->config_size)
