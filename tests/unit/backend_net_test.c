@@ -325,12 +325,13 @@ Test(backend_net, control, .timeout = 60)
 
     net_init(&n);
     vu_start(&n.c, F_CTRL | F_ADDR, 3, 32);
-    vu_config(&n.c, 0, config, 12);
-    cr_assert_arr_eq(config, "\x52\x54\x00\x12\x34\x56\1\0\1\0\x78\x05", 12);
     /* as after a reset: all of them */
     cr_assert(passes(&n, OTHER));
     cr_assert(passes(&n, MULTICAST));
     cr_assert(passes(&n, BROADCAST));
+    /* the peer has been let in by now: the link is up */
+    vu_config(&n.c, 0, config, 12);
+    cr_assert_arr_eq(config, "\x52\x54\x00\x12\x34\x56\1\0\1\0\x78\x05", 12);
     cr_assert_eq(command(&n.c, "\0\0\0", 3), 0);
     cr_assert_not(passes(&n, OTHER));
     cr_assert_not(passes(&n, MULTICAST));
