@@ -199,6 +199,26 @@ static int bad_option(int argc, char **argv, int option)
     return CMD_ERROR;
 }
 
+/* A record is written on failure too, also where --json comes after what was
+ * not understood. */
+static void record_misuse(struct cmd_options *options)
+{
+    int rc;
+
+    for (int i = 2; i < options->argc && !options->json; i++) {
+        if (!strncmp(options->argv[i], "--json=", 7))
+            options->json = options->argv[i] + 7;
+        else if (!strcmp(options->argv[i], "--json") && i + 1 < options->argc)
+            options->json = options->argv[i + 1];
+    }
+    if (!options->json)
+        return;
+    rc = cmd_write_record(options, NULL, "error", CMD_ERROR, -1,
+                          "the command line was not understood");
+    if (rc < 0)
+        cmd_say("writing the record %s: %s", options->json, strerror(-rc));
+}
+
 static int run(int argc, char **argv, const struct cmd_clock *clock)
 {
     struct cmd_options options = { .argc = argc, .clock = *clock };
@@ -237,6 +257,8 @@ static int run(int argc, char **argv, const struct cmd_clock *clock)
     cmd_clock_arguments(&options.clock);
     if (status == 0)
         status = cmd_run(&options);
+    else
+        record_misuse(&options);
 out:
     free(options.devices);
     free(options.initrds);
