@@ -434,7 +434,12 @@ static int place_shm(struct husk_vm *vm, struct husk_err *err)
 {
     const struct mem *mem = &vm->mem;
     gpa_t end = SHM_FLOOR;
+    struct mem plan;
 
+    if (!mem->map) { /* before a start */
+        mem_plan(&plan, vm->config.memory, arch_hole_start, arch_hole_end);
+        mem = &plan;
+    }
     for (unsigned i = 0; i < mem->n_regions; i++)
         if (mem->region[i].base + mem->region[i].size > end)
             end = mem->region[i].base + mem->region[i].size;
@@ -505,6 +510,7 @@ static int all_known(struct husk_vm *vm, struct husk_err *err)
     if (vm->boot)
         return boot(vm, err);
     vm->state = VM_PROBED;
+    ev_timer_stop(vm->loop, &vm->timeout);
     if (vm->config.probed)
         vm->config.probed(vm->config.ctx);
     return 0;
@@ -719,21 +725,27 @@ int husk_vm_set_console(struct husk_vm *vm, int fd, struct husk_err *err)
     return rc < 0 ? fail(err, rc, "console: %s", strerror(-rc)) : 0;
 }
 
+static void begin_time(struct husk_vm *vm)
+{
+    vm->t_start = sys_now();
+    if (vm->config.timeout > 0) {
+        ev_now_update(vm->loop);
+        ev_timer_stop(vm->loop, &vm->timeout);
+        ev_timer_set(&vm->timeout, vm->config.timeout, 0);
+        ev_timer_start(vm->loop, &vm->timeout);
+    }
+}
+
 /* What both ways to start have in common: everybody is asked. */
 static int begin(struct husk_vm *vm, struct husk_err *err)
 {
     int rc;
 
     vm->state = VM_PROBING;
-    vm->t_start = sys_now();
+    begin_time(vm);
     ev_io_set(&vm->on_stop, vm->stop_fd, EV_READ);
     ev_io_start(vm->loop, &vm->on_stop);
     ev_async_start(vm->loop, &vm->wake);
-    if (vm->config.timeout > 0) {
-        ev_now_update(vm->loop);
-        ev_timer_set(&vm->timeout, vm->config.timeout, 0);
-        ev_timer_start(vm->loop, &vm->timeout);
-    }
     if (vm->n_devices) {
         rc = windows_init(&vm->windows, arch_virtio_base,
                           vm->n_devices *
@@ -787,12 +799,27 @@ static int build_machine(struct husk_vm *vm, struct husk_err *err)
     return rc;
 }
 
+/* The machine for devices that have had their places since husk_vm_probe(). */
+static int boot_probed(struct husk_vm *vm, struct husk_err *err)
+{
+    int rc = place_shm(vm, err);
+
+    for (unsigned i = 0; i < vm->n_devices && rc == 0; i++)
+        if (vm->devices[i]->fe.lost)
+            rc = fail(err, vm->devices[i]->fe.err.code, "%s",
+                      vm->devices[i]->fe.err.text);
+    if (rc == 0)
+        rc = attach_devices(vm, err);
+    return rc < 0 ? rc : boot(vm, err);
+}
+
 int husk_vm_start(struct husk_vm *vm, struct husk_err *err)
 {
-    int rc;
+    bool probed = vm->state == VM_PROBED;
+    int rc = 0;
 
-    if (vm->state != VM_NEW)
-        return fail(err, -EBUSY, "the VM was probed or started before");
+    if (vm->boot || (!probed && vm->state != VM_NEW && vm->state != VM_PROBING))
+        return fail(err, -EBUSY, "the VM was started before");
     if (!vm->kernel)
         return fail(err, -ENOENT, "no kernel was given");
     if (access(vm->kernel, R_OK) < 0)
@@ -802,11 +829,17 @@ int husk_vm_start(struct husk_vm *vm, struct husk_err *err)
             return fail(err, -errno, "initrd %s: %s", vm->initrds[i],
                         strerror(errno));
     vm->boot = true;
+    if (vm->state == VM_NEW)
+        rc = begin(vm, err);
+    else
+        begin_time(vm);
     /* the back-ends answer while the machine is built */
-    if ((rc = begin(vm, err)) < 0 || (rc = build_machine(vm, err)) < 0)
+    if (rc < 0 || (rc = build_machine(vm, err)) < 0)
         return rc;
     vm->t_setup = sys_now();
-    if (vm->n_ready == vm->n_devices && !vm->end.set)
+    if (probed)
+        rc = boot_probed(vm, err);
+    else if (vm->n_ready == vm->n_devices && !vm->end.set)
         rc = all_known(vm, err);
     return rc;
 }
