@@ -13,7 +13,6 @@
 #include <sys/epoll.h>
 #include <unistd.h>
 
-#include "devices/deadline.h"
 #include "devices/doorbell.h"
 #include "devices/virtio.h"
 #include "vmm/fail.h"
