@@ -227,6 +227,7 @@ static void keep(const struct plan *plan)
         n = recv(CONTROL, &command, 1, MSG_DONTWAIT);
         if (n == 1) {
             kill(-backend, SIGTERM);
+            kill(-backend, SIGCONT); /* or it would never hear of it */
         } else if (n == 0 || (errno != EAGAIN && errno != EINTR)) {
             kill(-backend, SIGKILL);
             while (kill_children())
