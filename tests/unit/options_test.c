@@ -7,6 +7,7 @@
 #include <libgen.h>
 #include <limits.h>
 #include <stdint.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
