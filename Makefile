@@ -123,7 +123,8 @@ check-built: all $(CHECKS) $(O)/tests/husk-peer
 	@tests/check $(CHECKS)
 
 # What husk promises of itself, measured: a table, and JSON in build/bench.
-BENCH = main proc backend table start path bare load fleet size
+BENCH = main proc backend table start path bare load fleet size \
+  host_$(ARCH)
 BENCH_DEPS = strace gnuplot-nox qemu-system-x86 binutils
 
 $(O)/tests/bench/bench: $(BENCH:%=$(O)/obj/tests/bench/%.o) \

@@ -121,6 +121,9 @@ struct line fit_line(const double *x, const double *y, unsigned n);
 /* A figure's raw values, for the record. */
 json_t *values_json(const double *values, unsigned n);
 
+/* host_$(ARCH).c: microseconds that one CPUID takes here. */
+double host_cpuid(void);
+
 /* The measurements, one file each. */
 void measure_start(const struct bench *bench);
 void measure_devices(const struct bench *bench);

@@ -141,7 +141,7 @@ static void against_qemu(const struct bench *bench)
 
 void measure_start(const struct bench *bench)
 {
-    static struct start starts[4];
+    static struct start starts[5];
     static const unsigned devices[] = { 0, 1, 16 };
     static const double goals[] = { 1.5, 2.5, 6 };
     struct backends all;
@@ -159,14 +159,22 @@ void measure_start(const struct bench *bench)
             .name = text("husk, %u devices", devices[i]), .first = HELLO_SAYS,
             .argv = husk_argv(bench, "hello", &all, devices[i], NULL),
         };
-    take_turns(bench, starts, 4, 3); /* warm */
-    for (unsigned i = 0; i < 4; i++)
+    starts[4] = (struct start){
+        .name = "husk --version", .first = HELLO_SAYS,
+        .argv = ARGV(text("%s/husk", bench->build), "--version"),
+    };
+    take_turns(bench, starts, 5, 3); /* warm */
+    for (unsigned i = 0; i < 5; i++)
         starts[i].n = starts[i].failed = 0;
-    take_turns(bench, starts, 4, bench->runs);
+    take_turns(bench, starts, 5, bench->runs);
     backends_stop(&all);
     for (unsigned i = 0; i < 3; i++)
         report(bench, text("%s, against the floor", starts[1 + i].name),
                &starts[1 + i], &starts[0], goals[i]);
+    report(bench, "husk --version, which is exec and C library", &starts[4],
+           &starts[0], NO_GOAL);
+    table_add(bench->table, "one CPUID; a start takes about 140",
+              host_cpuid(), "us", NO_GOAL, "next to nothing on bare metal");
     against_qemu(bench);
     table_record(bench->table, "start_at_real_time_priority",
                  json_boolean(urgent));
