@@ -85,7 +85,7 @@ static void expect_gone(struct nest *nest)
     struct pollfd polled = { .fd = nest->held, .events = POLLIN };
     char byte;
 
-    cr_assert_eq(poll(&polled, 1, 5000), 1, "somebody is still there");
+    cr_assert_eq(poll(&polled, 1, 10000), 1, "somebody is still there");
     cr_assert_eq(read(nest->held, &byte, 1), 0);
 }
 
@@ -331,7 +331,7 @@ Test(child, does_not_listen, .timeout = 20)
     before = deadline_now();
     child_end(&nest.child, before + SECONDS / 2);
     spent = deadline_now() - before;
-    cr_assert(spent >= SECONDS / 2 && spent < 3 * SECONDS / 2, "%llu ms",
+    cr_assert(spent >= SECONDS / 2 && spent < 3 * SECONDS, "%llu ms",
               (unsigned long long)spent / 1000000);
     expect_gone(&nest);
     nest_fini(&nest);
