@@ -212,11 +212,15 @@ FUZZ_FLAGS = -std=c11 -D_GNU_SOURCE -Iinclude -I. -pthread $(WARN) -g -O1 \
 FUZZ_KIND = -fsanitize=address,undefined -fno-sanitize-recover=undefined
 SECONDS = 60
 
-$(O)/fuzz/obj/tests/%.o: tests/%.c
+$(O)/fuzz/flags: FORCE
+	@mkdir -p $(@D)
+	@echo '$(FUZZ_FLAGS)' | cmp -s - $@ || echo '$(FUZZ_FLAGS)' > $@
+
+$(O)/fuzz/obj/tests/%.o: tests/%.c $(O)/fuzz/flags
 	@mkdir -p $(@D)
 	$(Q)clang $(FUZZ_FLAGS) -fsanitize=fuzzer-no-link -MMD -MP -c -o $@ $<
 
-$(O)/fuzz/obj/%.o: %.c
+$(O)/fuzz/obj/%.o: %.c $(O)/fuzz/flags
 	@mkdir -p $(@D)
 	$(Q)clang $(FUZZ_FLAGS) -fsanitize=fuzzer-no-link -MMD -MP \
 	  -Dpoll=fuzz_poll -Dclock_gettime=fuzz_clock_gettime -c -o $@ $<
