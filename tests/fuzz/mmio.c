@@ -41,14 +41,18 @@ static const struct mmio_call *called(struct mmio *m, enum mmio_kind kind,
                                       uint64_t a, uint64_t b)
 {
     const struct mmio_call *call = &m->calls[m->next_call];
+    uint8_t config[MMIO_MAX_CONFIG];
 
     CHECK(m->next_call < m->n_calls);
     CHECK_EQ(call->kind, kind);
     CHECK_EQ(call->a, a);
     CHECK_EQ(call->b, b);
     m->next_call++;
-    if (call->new_config)
-        mmio_config(m, m->config_now, false);
+    if (call->new_config) {
+        memcpy(config, m->config, m->config_size);
+        config[call->changed]++;
+        mmio_config(m, config, false);
+    }
     return call;
 }
 

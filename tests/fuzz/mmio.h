@@ -33,7 +33,8 @@ struct mmio_call {
     uint64_t a, b; /* status; features, status; index; offset, size */
     int rc;
     bool accepted;
-    bool new_config; /* it came during the call, without an interrupt */
+    bool new_config; /* one byte of it, without an interrupt, meanwhile */
+    uint32_t changed;
 };
 
 struct mmio_ring {
@@ -70,7 +71,6 @@ struct mmio {
     /* of the access that is compared */
     const struct mmio_call *calls;
     unsigned n_calls, next_call;
-    const uint8_t *config_now; /* what new_config brought */
 };
 
 /* The guest wrote size bytes at offset. */

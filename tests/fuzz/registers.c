@@ -69,8 +69,9 @@ static struct mmio_call *record(enum mmio_kind kind, uint64_t a, uint64_t b)
     if (outcome == 2)
         call->rc = -ECANCELED;
     if (outcome == 4 && run.model.config_size) {
-        run.config[input_u8(&run.outcomes) % run.model.config_size]++;
         call->new_config = true;
+        call->changed = input_u8(&run.outcomes) % run.model.config_size;
+        run.config[call->changed]++;
         transport_config(&run.t, run.config, false);
     }
     return call;
@@ -193,7 +194,6 @@ static void begin_model(void)
     run.model.calls = run.calls;
     run.model.n_calls = run.n_calls;
     run.model.next_call = 0;
-    run.model.config_now = run.config;
 }
 
 static uint64_t count_of(int fd)

@@ -9,11 +9,14 @@
  */
 #include "devices/backends/ring.h"
 
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "boot/bytes.h"
 #include "devices/backends/inflight.h"
+#include "devices/backends/layout.h"
 #include "devices/virtio.h"
 #include "tests/fuzz/fuzz.h"
 #include "tests/fuzz/walk.h"
@@ -30,11 +33,14 @@ static struct run {
     struct walk walk;
     struct inflight inflight;
     struct inflight_queue record;
+    struct vu_inflight area; /* as the front-end keeps it */
+    int area_fd;
     bool tracked;
     bool wild; /* the record was written to: no model of what comes next */
     struct chain *chain[MAX_CHAINS]; /* taken, in their order */
     struct walk_chain *expected[MAX_CHAINS];
     unsigned n;
+    bool rude;  /* the driver has written to what the device has */
     bool twice; /* a head was in flight twice: the record cannot tell */
     bool can_return; /* the last step of the ring took the last chain */
     uint32_t offered; /* by the driver that keeps the rules */
@@ -287,6 +293,7 @@ static void scribble(struct input *in)
 
     input_bytes(in, bytes, n);
     store(at, bytes, n);
+    run.rude = true;
 }
 
 /* Aim at what drivers write: a descriptor, an index, a wish. */
@@ -297,6 +304,7 @@ static void scribble_well(struct input *in)
     uint16_t value = input_u16(in);
     unsigned index = input_u8(in) % w->size;
 
+    run.rude = true;
     switch (what % 6) {
     case 0:
         store_16(w->avail + 2, w->packed ? value : value % (w->size + 2) +
@@ -384,6 +392,7 @@ static void offer(struct input *in)
                  w->packed ? (uint16_t)first : 4,
                  (uint16_t)(w->packed ? 4 | turn : 0));
     run.offered += in_table ? 1 : n;
+    run.rude |= run.offered - (uint32_t)w->next_used > w->size;
     if (w->packed)
         return;
     store_16(w->avail + 4 + 2 * (run.free % w->size), first);
@@ -480,35 +489,96 @@ static void take_again(struct walk_chain **before, unsigned n)
         run.walk.in_flight = in_flight;
 }
 
-/* The back-end dies between two steps, and another takes its place. */
+/* It dies while it gives a chain: before the driver can see that, or after. */
+static void die_giving(struct input *in, bool seen)
+{
+    unsigned index = input_u8(in) % run.n;
+    struct chain *chain = run.chain[index];
+
+    run.wild |= run.rude;
+    inflight_giving(&run.ring, chain);
+    if (!seen)
+        return;
+    if (run.walk.packed)
+        packed_give(&run.ring, chain, 1);
+    else
+        split_give(&run.ring, chain, 1);
+    walk_give(&run.walk, run.expected[index], 1);
+    free(chain);
+    forget(index);
+}
+
+/* The area goes by the front-end, perhaps not as it was. */
+static void hand_over(struct input *in)
+{
+    struct vu_inflight area = run.area;
+    uint8_t bend = input_u8(in);
+    int rc;
+
+    inflight_unmap(&run.inflight);
+    if (bend & 1)
+        area.mmap_size ^= input_u64(in);
+    if (bend & 2)
+        area.mmap_offset = input_u64(in);
+    if (bend & 4)
+        area.num_queues = input_u16(in);
+    if (bend & 8)
+        area.queue_size = input_u16(in);
+    rc = inflight_map(&run.inflight, &area, run.area_fd);
+    CHECK(rc == 0 || rc == -EINVAL);
+    if (rc == 0) {
+        CHECK(area.mmap_offset + area.mmap_size <= run.area.mmap_size);
+        CHECK(run.inflight.map_size <= area.mmap_size);
+        /* whatever it says it has must be there */
+        for (unsigned i = 0; i < area.num_queues; i++) {
+            inflight_attach(&run.record, &run.inflight, i);
+            CHECK(run.record.region != NULL);
+        }
+        inflight_detach(&run.record);
+    }
+    CHECK_EQ(inflight_map(&run.inflight, &run.area, run.area_fd), 0);
+}
+
+static void tamper(struct input *in)
+{
+    uint16_t at = input_u16(in);
+    uint8_t bytes[8];
+
+    input_bytes(in, bytes, sizeof bytes);
+    for (unsigned i = 0; i < sizeof bytes; i++)
+        run.inflight.map[(at + i) % run.inflight.map_size] = bytes[i];
+    run.wild = true;
+}
+
+/* The back-end dies, between two steps or in one, and another takes its place
+ * with what guest memory and the record tell. */
 static void come_back(struct input *in)
 {
     struct walk_chain *before[MAX_CHAINS];
-    unsigned n = run.n; /* of chains that go with it */
-    bool told = is_told(), tampered = input_u8(in) == 1;
-    struct ring fresh = run.ring;
+    uint8_t how = input_u8(in);
+    struct ring gone = run.ring;
+    unsigned n; /* chains that go with it */
     int rc;
 
     if (!run.tracked)
         return;
+    run.wild |= !is_told();
+    if (how & 2 && run.n && !run.wild)
+        die_giving(in, how & 4);
+    n = run.n;
     for (unsigned i = 0; i < n; i++) {
         before[i] = run.expected[i];
         free(run.chain[i]);
     }
     run.n = 0;
     inflight_detach(&run.record);
-    if (tampered) {
-        uint16_t at = input_u16(in);
-        uint8_t bytes[8];
-
-        input_bytes(in, bytes, sizeof bytes);
-        for (unsigned i = 0; i < sizeof bytes; i++)
-            run.inflight.map[(at + i) % run.inflight.map_size] = bytes[i];
-    }
-    run.wild |= tampered || !told;
+    if (how & 8)
+        hand_over(in);
+    if (how & 1)
+        tamper(in);
     inflight_attach(&run.record, &run.inflight, 0);
-    run.ring = (struct ring){ .size = fresh.size, .desc = fresh.desc,
-                              .avail = fresh.avail, .used = fresh.used,
+    run.ring = (struct ring){ .size = gone.size, .desc = gone.desc,
+                              .avail = gone.avail, .used = gone.used,
                               .inflight = &run.record };
     run.ring.base = run.walk.packed ? 0x80008000 :
                                       get16(run.walk.memory + run.walk.used +
@@ -677,14 +747,10 @@ static bool set_up(struct input *in)
 
 static void track(void)
 {
-    size_t size = (32 + 32 * MAX_SIZE + 63) & ~63u;
-
     if (!run.tracked)
         return;
-    run.inflight = (struct inflight){ .map = calloc(1, size),
-                                      .map_size = size, .n_queues = 1,
-                                      .queue_size = MAX_SIZE };
-    CHECK(run.inflight.map != NULL);
+    run.area = (struct vu_inflight){ .num_queues = 2, .queue_size = MAX_SIZE };
+    CHECK_EQ(inflight_create(&run.inflight, &run.area, &run.area_fd), 0);
     inflight_attach(&run.record, &run.inflight, 0);
     run.ring.inflight = &run.record;
 }
@@ -713,7 +779,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         ring_stop(&run.ring);
     drop_chains();
     inflight_detach(&run.record);
-    free(run.inflight.map);
+    inflight_unmap(&run.inflight);
+    if (run.tracked)
+        close(run.area_fd);
     for (unsigned r = 0; r < WALK_REGIONS; r++)
         free(run.host[r]);
     return 0;
