@@ -126,25 +126,30 @@ static ssize_t write_quietly(int fd, const void *data, size_t size)
     return n;
 }
 
+/* masked: this thread takes no SIGPIPE, as no vCPU's does. */
 static ssize_t write_some(struct console *console, const void *data,
-                          size_t size)
+                          size_t size, bool masked)
 {
     ssize_t n;
 
     do {
-        n = console->is_socket ?
-                send(console->fd, data, size, MSG_DONTWAIT | MSG_NOSIGNAL) :
-                write_quietly(console->fd, data, size);
+        if (console->is_socket)
+            n = send(console->fd, data, size, MSG_DONTWAIT | MSG_NOSIGNAL);
+        else if (masked)
+            n = write(console->fd, data, size);
+        else
+            n = write_quietly(console->fd, data, size);
     } while (n < 0 && errno == EINTR);
     return n < 0 ? -errno : n;
 }
 
-static int flush_locked(struct console *console)
+static int flush_locked(struct console *console, bool masked)
 {
     while (console->count && !console->gone) {
         size_t run = CONSOLE_BUFFER - console->first;
         ssize_t n = write_some(console, console->buffer + console->first,
-                               console->count < run ? console->count : run);
+                               console->count < run ? console->count : run,
+                               masked);
 
         if (n == -EAGAIN || n == -EWOULDBLOCK)
             return -EAGAIN;
@@ -167,7 +172,7 @@ int console_flush(struct console *console)
     int rc;
 
     pthread_mutex_lock(&console->lock);
-    rc = flush_locked(console);
+    rc = flush_locked(console, false);
     pthread_mutex_unlock(&console->lock);
     return rc;
 }
@@ -182,7 +187,7 @@ void console_put(struct console *console, uint8_t byte)
     /* full: perhaps the loop has not come round to writing yet; but a reader
      * that has stopped is not asked for every byte */
     if (console->count == CONSOLE_BUFFER && console->stuck % RETRY == 0)
-        flush_locked(console);
+        flush_locked(console, true);
     if (!console->buffer || console->gone ||
         console->count == CONSOLE_BUFFER) {
         console->stuck++;
@@ -195,7 +200,7 @@ void console_put(struct console *console, uint8_t byte)
                         CONSOLE_BUFFER] = byte;
         /* what can be written at once need not wait until the loop's turn */
         if (wake && !console->is_file)
-            wake = flush_locked(console) == -EAGAIN;
+            wake = flush_locked(console, true) == -EAGAIN;
     }
     pthread_mutex_unlock(&console->lock);
     if (wake)
