@@ -14,12 +14,12 @@
 #include "boot/image.h"
 #include "tests/fuzz/ram.h"
 
-#define BOARD 64u
-#define MARK  0xa5u
-#define SETUP (2u * 512u)
-#define CODE  0x400u
+#define BOARD     64u
+#define MARK      0xa5u
+#define SETUP     (2u * 512u)
+#define CODE      0x400u
 #define FILE_SIZE (SETUP + CODE + 16)
-#define PREF  0x104000u
+#define PREF      0x104000u
 
 static void make(uint8_t *file)
 {
@@ -67,8 +67,8 @@ static void check_loaded(const uint8_t *file, size_t size,
     CHECK_EQ(info->entry, place + 0x200);
     CHECK_EQ(info->end, place + get32(file + 0x260));
     CHECK(header == file + 0x1f1);
-    CHECK(info->header_size <= 0x290 - 0x1f1 && 0x1f1 + info->header_size <=
-                                                    size);
+    CHECK(info->header_size <= 0x290 - 0x1f1 &&
+          0x1f1 + info->header_size <= size);
 }
 
 static void load_alone(const uint8_t *file, size_t size)
@@ -106,13 +106,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     if (flags & 2)
         file_size = input_u16(&in) % (FILE_SIZE + 1);
     for (unsigned i = 0; i < 3; i++)
-        initrd[i] = (struct boot_file){ "initrd", whole,
-                                        input_u8(&in) ^ 1u };
+        initrd[i] = (struct boot_file){ "initrd", whole, input_u8(&in) ^ 1u };
     if (flags & 32) /* larger than memory, or than what the kernel left */
         initrd[0] = (struct boot_file){ "initrd", large,
                                         input_u16(&in) % sizeof large };
-    input_bytes(&in, whole + SETUP, input_left(&in) < CODE ? input_left(&in) :
-                                                            CODE);
+    input_bytes(&in, whole + SETUP,
+                input_left(&in) < CODE ? input_left(&in) : CODE);
     file = ram_copy(whole, file_size);
     kernel.data = file;
     kernel.size = file_size;

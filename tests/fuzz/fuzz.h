@@ -67,9 +67,9 @@ static inline struct input input_cut(struct input *in, size_t size)
 }
 
 /* What is not as it must be ends the run, with a line that says so. */
-#define CHECK(condition) \
+#define CHECK(condition)                                                       \
     ((condition) ? (void)0 : fuzz_broken(__FILE__, __LINE__, #condition))
-#define CHECK_EQ(a, b) \
+#define CHECK_EQ(a, b)                                                         \
     fuzz_equal(__FILE__, __LINE__, #a, #b, (uint64_t)(a), (uint64_t)(b))
 
 _Noreturn void fuzz_broken(const char *file, int line, const char *what);

@@ -1,7 +1,8 @@
 /*
- * See liar.h. Each answer takes one byte of the input, 0 for the truth, and what
- * parameters that lie needs. Lies are those that back-ends have told elsewhere:
- * wrong header fields, sizes, descriptors, cuts, silence, and plain bytes.
+ * See liar.h. Each answer takes one byte of the input, 0 for the truth, and
+ * what parameters that lie needs. Lies are those that back-ends have told
+ * elsewhere: wrong header fields, sizes, descriptors, cuts, silence, and plain
+ * bytes.
  */
 #include "tests/fuzz/liar.h"
 
@@ -93,8 +94,8 @@ static bool tell(const struct liar *liar, const struct vu_header *header,
     struct vu_shm_config shm = { .n_regions = 2 };
     struct vu_vring_state state;
 
-    answer->header = (struct vu_header){ header->request,
-                                         VU_VERSION | VU_REPLY, 0 };
+    answer->header =
+        (struct vu_header){ header->request, VU_VERSION | VU_REPLY, 0 };
     switch (header->request) {
     case VU_GET_FEATURES:
         put_u64(answer, liar->features);
@@ -383,7 +384,8 @@ static void receive(struct liar *liar)
     for (;;) {
         struct iovec iov = { liar->in + liar->n_in,
                              sizeof liar->in - liar->n_in };
-        struct msghdr msg = { .msg_iov = &iov, .msg_iovlen = 1,
+        struct msghdr msg = { .msg_iov = &iov,
+                              .msg_iovlen = 1,
                               .msg_control = control.bytes,
                               .msg_controllen = sizeof control.bytes };
         ssize_t n = recvmsg(liar->fd, &msg, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);

@@ -19,7 +19,7 @@
 enum liar_dialect { LIAR_SPECS, LIAR_MESSAGES, LIAR_IGNORES, LIAR_EMPTY };
 
 struct liar {
-    int fd; /* -1: it has hung up */
+    int fd;       /* -1: it has hung up */
     int attached; /* the descriptor that it attaches, again and again */
     int stop_fd;  /* written to where the run is to end */
     struct input lies;

@@ -1,6 +1,7 @@
 /*
  * See mmio.h. Nothing of it is taken from the transport: registers are made
- * anew from the state at every look, where the transport changes words in place.
+ * anew from the state at every look, where the transport changes words in
+ * place.
  */
 #include "tests/fuzz/mmio.h"
 
@@ -11,12 +12,18 @@
 
 #define DRIVER_BITS 0x8fu /* those of Status that are the driver's */
 
-enum { ACKNOWLEDGE = 1, DRIVER = 2, DRIVER_OK = 4, FEATURES_OK = 8,
-       NEEDS_RESET = 0x40, FAILED = 0x80 };
+enum {
+    ACKNOWLEDGE = 1,
+    DRIVER = 2,
+    DRIVER_OK = 4,
+    FEATURES_OK = 8,
+    NEEDS_RESET = 0x40,
+    FAILED = 0x80
+};
 
 /* 26 and 30 are vhost's; the others have mechanisms that are not here */
-#define NOT_SHOWN                                                             \
-    (1ull << 26 | 1ull << 30 | 1ull << 33 | 1ull << 37 | 1ull << 38 |         \
+#define NOT_SHOWN                                                              \
+    (1ull << 26 | 1ull << 30 | 1ull << 33 | 1ull << 37 | 1ull << 38 |          \
      1ull << 39 | 1ull << 41)
 
 static bool running(const struct mmio *m)
@@ -218,7 +225,8 @@ static void write_queue_reset(struct mmio *m, unsigned index, uint32_t value)
         return;
     if (ring->started && !m->lost)
         relay(m, MMIO_RING_STOP, index, 0);
-    *ring = (struct mmio_ring){ .stopped = true, .has_kick = ring->has_kick,
+    *ring = (struct mmio_ring){ .stopped = true,
+                                .has_kick = ring->has_kick,
                                 .kicks = ring->kicks };
 }
 

@@ -64,11 +64,6 @@ static const struct rule *find(uint32_t request)
     return NULL;
 }
 
-bool order_is_question(uint32_t request)
-{
-    return find(request)->question;
-}
-
 static void add_region(struct order *order, const struct vu_mem_region *region)
 {
     CHECK(order->regions < VU_MAX_MEM_REGIONS);

@@ -13,19 +13,16 @@
 /* What one connection has seen. */
 struct order {
     bool owner;
-    uint64_t acked;           /* the last SET_PROTOCOL_FEATURES */
-    uint64_t features;        /* as the back-end would offer them */
-    unsigned regions;         /* of guest memory */
+    uint64_t acked;    /* the last SET_PROTOCOL_FEATURES */
+    uint64_t features; /* as the back-end would offer them */
+    unsigned regions;  /* of guest memory */
     struct vu_mem_region region[VU_MAX_MEM_REGIONS];
-    uint8_t ring[256];        /* what each was given */
-    unsigned fds;             /* descriptors that should have come */
+    uint8_t ring[256]; /* what each was given */
+    unsigned fds;      /* descriptors that should have come */
 };
 
 /* One whole request. Ends the run where it breaks a rule. */
 void order_check(struct order *order, const struct vu_header *header,
                  const uint8_t *payload);
-
-/* Whether this request has an answer of its own. */
-bool order_is_question(uint32_t request);
 
 #endif

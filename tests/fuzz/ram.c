@@ -14,9 +14,10 @@ const struct mem *ram_mem(void)
     if (mem.n_regions)
         return &mem;
     mem = (struct mem){ .fd = -1, .n_regions = 2, .size = RAM_LOW + RAM_HIGH };
-    mem.region[0] = (struct mem_region){ .size = RAM_LOW,
-                                         .host = calloc(1, RAM_LOW) };
-    mem.region[1] = (struct mem_region){ .base = RAM_GAP, .size = RAM_HIGH,
+    mem.region[0] =
+        (struct mem_region){ .size = RAM_LOW, .host = calloc(1, RAM_LOW) };
+    mem.region[1] = (struct mem_region){ .base = RAM_GAP,
+                                         .size = RAM_HIGH,
                                          .host = calloc(1, RAM_HIGH),
                                          .offset = RAM_LOW };
     CHECK(mem.region[0].host && mem.region[1].host);
@@ -51,7 +52,8 @@ void ram_board(struct boot_board *board, struct input *in)
     uint8_t flags = input_u8(in);
     size_t length = input_u8(in);
 
-    *board = (struct boot_board){ .mem = ram_mem(), .cmdline = cmdline,
+    *board = (struct boot_board){ .mem = ram_mem(),
+                                  .cmdline = cmdline,
                                   .virtio = devices };
     board->cpus = 1u + input_u8(in) % 16;
     if (flags & 1 && input_u8(in) == 0)
@@ -66,10 +68,12 @@ void ram_board(struct boot_board *board, struct input *in)
         cmdline[i] = (char)input_u8(in);
     cmdline[length] = 0;
     for (unsigned i = 0; i < board->n_virtio; i++) {
-        devices[i] = (struct boot_virtio){
-            .base = 0xd0000000 + 0x2000 * (uint64_t)i, .size = 0x1000,
-            .gsi = 5 + i % 19, .id = i + 1, .config_size = i
-        };
+        devices[i] =
+            (struct boot_virtio){ .base = 0xd0000000 + 0x2000 * (uint64_t)i,
+                                  .size = 0x1000,
+                                  .gsi = 5 + i % 19,
+                                  .id = i + 1,
+                                  .config_size = i };
         if (flags & 16) {
             devices[i].size = (1ull + input_u8(in)) * 0x1000;
             devices[i].gsi = input_u8(in) % 24;

@@ -287,8 +287,9 @@ static void read_at(uint64_t offset, unsigned size)
 
 static uint32_t pick_value(struct input *in)
 {
-    static const uint32_t values[] = { 0, 1, 2, 3, 0x0b, 0x0f, 0x80, 0xffff,
-                                       0x10000, 0xffffffff, 256, 0x40 };
+    static const uint32_t values[] = { 0,       1,          2,    3,
+                                       0x0b,    0x0f,       0x80, 0xffff,
+                                       0x10000, 0xffffffff, 256,  0x40 };
     uint8_t pick = input_u8(in);
 
     if (pick < sizeof values / sizeof values[0])
@@ -302,9 +303,9 @@ static uint32_t pick_value(struct input *in)
 static void write_some(struct input *in)
 {
     static const uint16_t offsets[] = {
-        0x014, 0x020, 0x024, 0x030, 0x038, 0x044, 0x050, 0x064, 0x070, 0x080,
-        0x084, 0x090, 0x094, 0x0a0, 0x0a4, 0x0ac, 0x0c0, 0x0fc, 0x100, 0x000,
-        0x010, 0x034, 0x060, 0x0b0,
+        0x014, 0x020, 0x024, 0x030, 0x038, 0x044, 0x050, 0x064,
+        0x070, 0x080, 0x084, 0x090, 0x094, 0x0a0, 0x0a4, 0x0ac,
+        0x0c0, 0x0fc, 0x100, 0x000, 0x010, 0x034, 0x060, 0x0b0,
     };
     uint8_t pick = input_u8(in);
 
@@ -495,17 +496,17 @@ static void set_up(struct input *in)
     struct husk_err err;
     struct mmio *m = &run.model;
     uint8_t sizes = input_u8(in), flags = input_u8(in);
-    struct transport_identity is = {
-        .config = run.config, .shm = &run.shm, .deadline = 5
-    };
+    struct transport_identity is = { .config = run.config,
+                                     .shm = &run.shm,
+                                     .deadline = 5 };
 
     m->id = is.id = 2;
     m->config_size = is.config_size = configs[sizes & 7];
     m->queue_size = is.queue_size = queue_sizes[sizes >> 3 & 3];
     m->vqs = is.vqs = counts[sizes >> 5 & 3];
     m->inband = is.inband = flags & 1;
-    m->offered = is.features = 0x15140000000 ^ input_u32(in) ^
-                               (uint64_t)input_u16(in) << 32;
+    m->offered = is.features =
+        0x15140000000 ^ input_u32(in) ^ (uint64_t)input_u16(in) << 32;
     m->ram[0] = (struct mmio_range){ 0, RAM };
     m->ram[1] = (struct mmio_range){ HIGH, RAM };
     for (unsigned i = 0; i < sizeof run.config; i++)

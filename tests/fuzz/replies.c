@@ -24,8 +24,8 @@
 #define MAX_ACTS 24u
 #define NAME     "virtio0"
 
-#define SERVED                                                               \
-    (FRONTEND_PROTOCOL | FRONTEND_SHM | FRONTEND_INBAND |                    \
+#define SERVED                                                                 \
+    (FRONTEND_PROTOCOL | FRONTEND_SHM | FRONTEND_INBAND |                      \
      VU_PF_INFLIGHT_SHMFD | VU_PF_STANDALONE)
 
 int fuzz_poll(struct pollfd *fds, nfds_t n, int timeout);
@@ -411,8 +411,9 @@ static int act(struct input *acts)
 static void set_up(struct input *in)
 {
     static const uint32_t sizes[] = { 20, 0, 1, 255, 256, 257, 4096, 4097 };
-    static const uint32_t counts[] = { 2, 1, 3, 256, 257, 0, 0x10001,
-                                       0xffffffff };
+    static const uint32_t counts[] = {
+        2, 1, 3, 256, 257, 0, 0x10001, 0xffffffff
+    };
     static const uint32_t ids[] = { 4, 1, 0, 0xffffffff };
     static const uint8_t given_config[FRONTEND_MAX_CONFIG];
     struct liar *liar = &run.liar;

@@ -54,10 +54,10 @@ static struct run {
     struct mapped mapped[MAX_MAPS];
     unsigned config_changes, calls, ring_errors;
     unsigned want_changes, want_calls, want_errors;
-    int refuse; /* what call() returns */
-    bool over;  /* the channel is to end, or has */
-    bool small; /* few answers fit the socket */
-    bool choked; /* more were due than fit: the channel has ended */
+    int refuse;            /* what call() returns */
+    bool over;             /* the channel is to end, or has */
+    bool small;            /* few answers fit the socket */
+    bool choked;           /* more were due than fit: the channel has ended */
     uint64_t due[MAX_DUE]; /* answers, and to what */
     uint32_t due_to[MAX_DUE];
     unsigned n_due, n_got;
@@ -168,9 +168,12 @@ static bool may_map(const struct vu_map *map, unsigned file)
             return false;
     }
     CHECK(slot != NULL); /* there are not so many pages */
-    *slot = (struct mapped){ .used = true, .region = (unsigned)region,
-                             .file = file, .offset = map->shm_offset,
-                             .size = map->size, .file_offset = map->fd_offset,
+    *slot = (struct mapped){ .used = true,
+                             .region = (unsigned)region,
+                             .file = file,
+                             .offset = map->shm_offset,
+                             .size = map->size,
+                             .file_offset = map->fd_offset,
                              .writable = map->flags };
     return true;
 }
@@ -258,9 +261,8 @@ static void take_answers(bool all)
         uint64_t value;
     } __attribute__((packed)) answer;
 
-    while (run.n_got < run.n_due &&
-           recv(run.fd, &answer, sizeof answer, MSG_DONTWAIT) ==
-               sizeof answer) {
+    while (run.n_got < run.n_due && recv(run.fd, &answer, sizeof answer,
+                                         MSG_DONTWAIT) == sizeof answer) {
         CHECK_EQ(answer.header.request, run.due_to[run.n_got]);
         CHECK_EQ(answer.header.flags, VU_VERSION | VU_REPLY);
         CHECK_EQ(answer.header.size, sizeof answer.value);
@@ -400,8 +402,10 @@ static uint64_t pick_pages(struct input *in)
 
     if (pick < 32)
         return (uint64_t)pick * PAGE;
-    return pick < 64 ? pick : pick < 96 ? UINT64_MAX - PAGE + 1 :
-           pick < 128 ? INT64_MAX - PAGE + 1 : input_u64(in);
+    return pick < 64    ? pick
+           : pick < 96  ? UINT64_MAX - PAGE + 1
+           : pick < 128 ? INT64_MAX - PAGE + 1
+                        : input_u64(in);
 }
 
 static void send_map(struct input *in, uint32_t request)
@@ -426,8 +430,7 @@ static void send_map(struct input *in, uint32_t request)
     wanted.shm_offset = pick_pages(in);
     wanted.size = pick_pages(in);
     wanted.fd_offset = pick_pages(in);
-    send_message(in, &header, (const uint8_t *)&wanted, n_fds,
-                 file % FILES);
+    send_message(in, &header, (const uint8_t *)&wanted, n_fds, file % FILES);
 }
 
 static void send_small(struct input *in)

@@ -178,12 +178,10 @@ static void check_words(const struct boot_board *board, size_t room)
     for (unsigned i = 0; i < board->n_virtio; i++) {
         const struct boot_virtio *virtio = &board->virtio[i];
 
-        length += (size_t)sprintf(expected + length,
-                                  "%svirtio_mmio.device=%lluK@0x%llx:%u",
-                                  length ? " " : "",
-                                  (unsigned long long)virtio->size / 1024,
-                                  (unsigned long long)virtio->base,
-                                  virtio->gsi);
+        length += (size_t)sprintf(
+            expected + length, "%svirtio_mmio.device=%lluK@0x%llx:%u",
+            length ? " " : "", (unsigned long long)virtio->size / 1024,
+            (unsigned long long)virtio->base, virtio->gsi);
     }
     if (length + 1 <= room) {
         CHECK_EQ(rc, 0);

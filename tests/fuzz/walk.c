@@ -151,12 +151,12 @@ static bool take_split(struct walk *w, struct walk_chain *chain)
  * available: AVAIL is the turn's, USED is not. */
 static int available(const struct walk *w, uint64_t position)
 {
-    unsigned flags = get16(w->memory + w->desc +
-                           16 * (position % w->size) + 14);
+    unsigned flags =
+        get16(w->memory + w->desc + 16 * (position % w->size) + 14);
     unsigned turn = (position / w->size) % 2 == 0; /* the wrap counter */
 
-    return !!(flags & AVAIL) == turn && !!(flags & USED) != turn ?
-           (int)flags : -1;
+    return !!(flags & AVAIL) == turn && !!(flags & USED) != turn ? (int)flags
+                                                                 : -1;
 }
 
 static bool add_table(const struct walk *w, struct walk_chain *chain,
@@ -219,8 +219,7 @@ static bool is_writable(const struct walk_chain *chain)
     return chain->n && chain->piece[chain->n - 1].writable;
 }
 
-void walk_give(struct walk *w, const struct walk_chain *chain,
-               uint32_t written)
+void walk_give(struct walk *w, const struct walk_chain *chain, uint32_t written)
 {
     uint8_t *at = w->memory + w->used + 4 + 8 * (w->next_used % w->size);
 
@@ -238,9 +237,9 @@ void walk_give(struct walk *w, const struct walk_chain *chain,
     at = w->memory + w->desc + 16 * (w->next_used % w->size);
     put32(at + 8, written);
     put16(at + 12, chain->id);
-    put16(at + 14, (uint16_t)((w->next_used / w->size % 2 == 0 ?
-                               AVAIL | USED : 0) |
-                              (is_writable(chain) ? WRITE : 0)));
+    put16(at + 14,
+          (uint16_t)((w->next_used / w->size % 2 == 0 ? AVAIL | USED : 0) |
+                     (is_writable(chain) ? WRITE : 0)));
     w->next_used += chain->slots;
 }
 
@@ -274,8 +273,7 @@ bool walk_listen(struct walk *w)
         return available(w, w->next_avail) >= 0;
     }
     if (w->event_idx)
-        put16(w->memory + w->used + 4 + 8 * w->size,
-              (uint16_t)w->next_avail);
+        put16(w->memory + w->used + 4 + 8 * w->size, (uint16_t)w->next_avail);
     else
         put16(w->memory + w->used, 0);
     return get16(w->memory + w->avail + 2) != (uint16_t)w->next_avail;
@@ -302,17 +300,17 @@ bool walk_must_tell(struct walk *w, bool *sure)
         tell = true;
     } else if (!w->packed) {
         event = get16(w->memory + w->avail + 4 + 2 * w->size);
-        tell = w->event_idx ? event_came(w, event, 0x10000) :
-                              !(get16(w->memory + w->avail) & 1);
+        tell = w->event_idx ? event_came(w, event, 0x10000)
+                            : !(get16(w->memory + w->avail) & 1);
     } else {
         event = get16(w->memory + w->avail);
         flags = get16(w->memory + w->avail + 2);
         tell = flags != 1;
         if (flags == 2 && w->event_idx) {
             *sure = (event & 0x7fff) < w->size;
-            tell = event_came(w, (event & 0x7fff) +
-                                     (event & 0x8000 ? 0 : w->size),
-                              2 * w->size);
+            tell =
+                event_came(w, (event & 0x7fff) + (event & 0x8000 ? 0 : w->size),
+                           2 * w->size);
         }
     }
     w->given = 0;

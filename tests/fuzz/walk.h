@@ -34,11 +34,18 @@ struct walk_chain {
     struct walk_piece piece[WALK_PIECES];
 };
 
+/* The bytes of a chain with the pieces that it has. */
+static inline size_t walk_size(const struct walk_chain *chain)
+{
+    return offsetof(struct walk_chain, piece) +
+           chain->n * sizeof chain->piece[0];
+}
+
 struct walk {
     uint8_t memory[WALK_MEMORY];
     bool packed, indirect, event_idx;
     uint32_t size;
-    uint32_t desc, avail, used; /* in the copy */
+    uint32_t desc, avail, used;           /* in the copy */
     uint64_t next_avail, next_used, told; /* since the beginning of time */
     uint32_t in_flight, given;
     bool broken;
