@@ -203,7 +203,7 @@ deps:
 FUZZ = replies requests registers elf bzimage tables options rings
 FUZZ_DEPS = clang libclang-rt-14-dev libc6-dev libfdt-dev llvm
 FUZZ_HELP = $(addprefix tests/fuzz/,fuzz.c order.c liar.c mmio.c ram.c \
-  walk.c)
+  walk.c rings_driver.c rings_death.c)
 FUZZ_CODE = $(filter devices/% boot/%,$(LIB)) $(addprefix vmm/,fail.c mem.c \
   sys.c window.c words.c spec.c) $(addprefix devices/backends/,ring.c split.c \
   packed.c memory.c inflight.c)
