@@ -14,6 +14,13 @@
 
 #define PAGE 4096u
 
+/* Neither a dump's business nor that of whatever this program forks. */
+static void keep_to_ourselves(void *map, size_t size)
+{
+    madvise(map, size, MADV_DONTDUMP);
+    madvise(map, size, MADV_DONTFORK);
+}
+
 static int reserve(struct shm_region *region, struct husk_err *err)
 {
     void *map = mmap(NULL, region->size, PROT_READ | PROT_WRITE,
@@ -22,8 +29,7 @@ static int reserve(struct shm_region *region, struct husk_err *err)
     if (map == MAP_FAILED)
         return fail(err, -ENOMEM, "shared memory region %u of %" PRIu64
                     " bytes: %s", region->id, region->size, strerror(errno));
-    madvise(map, region->size, MADV_DONTDUMP);
-    madvise(map, region->size, MADV_DONTFORK);
+    keep_to_ourselves(map, region->size);
     region->map = map;
     return 0;
 }
@@ -129,7 +135,10 @@ static int make_anonymous(struct shm_region *region, uint64_t offset,
                      MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED,
                      -1, 0);
 
-    return map == MAP_FAILED ? -errno : 0;
+    if (map == MAP_FAILED)
+        return -errno;
+    keep_to_ourselves(map, size);
+    return 0;
 }
 
 static int map_locked(struct shm_region *region, const struct vu_map *map,
@@ -157,6 +166,7 @@ static int map_locked(struct shm_region *region, const struct vu_map *map,
         make_anonymous(region, map->shm_offset, map->size);
         return rc;
     }
+    keep_to_ourselves(region->map + map->shm_offset, map->size);
     grown[region->n_mappings++] = (struct shm_mapping){
         .offset = map->shm_offset, .size = map->size,
         .file_end = map->fd_offset + map->size, .fd = own };
