@@ -55,12 +55,12 @@ UNIT_HELP += tests/unit/far.c tests/unit/model.c tests/unit/interview.c \
 
 # On real KVM; without one they are skipped.
 GUEST_TESTS = hello console devices exits failure tree library api strict faulty
-GUEST_TESTS += qsd virtiofs bundled config reset reconnect orphan fault
+GUEST_TESTS += qsd virtiofs bundled config reset reconnect orphan fault shm
 GUEST_TESTS += timeline
 GUEST_HELP = tests/guest/embed.c tests/guest/run.c tests/guest/harness.c tests/guest/disk.c
 
 GUESTS = hello devices pvh config block fs hostile reboot
-GUESTS += flow storm
+GUESTS += flow storm shm
 
 all: $(O)/husk backends guests
 backends: $(BACKENDS:%=$(O)/backends/husk-%)
@@ -97,8 +97,8 @@ $(O)/tests/unit: $(UNIT:%=$(O)/obj/tests/unit/%_test.o) \
 
 # The test back-end shares nothing with devices/: it judges the front-end.
 PEER = wire report options help memory output form order order_ring device \
-  ring split packed channel main
-PEER_TEST = front fault_test peer_test serve_test
+  ring split packed channel shm main
+PEER_TEST = front fault_test peer_test serve_test shm_test
 
 $(O)/tests/husk-peer: $(PEER:%=$(O)/obj/tests/peer/%.o)
 	@mkdir -p $(@D)

@@ -1,6 +1,6 @@
 /*
- * The back-end's own requests: CONFIG_CHANGE, in-band calls, and one that no
- * front-end knows. Sent only while the device runs, since a suspended one keeps
+ * The back-end's own requests: CONFIG_CHANGE, in-band calls, mappings of shared
+ * memory, and one that no front-end knows. Sent only while the device runs, since a suspended one keeps
  * silent; one answer is awaited at a time, and judged.
  */
 #include "peer.h"
@@ -28,29 +28,52 @@ int channel_set(struct peer *p, int fd)
     return 0;
 }
 
-static bool send_request(struct peer *p, uint32_t request,
-                         const void *payload, uint32_t size)
+bool channel_send(struct peer *p, uint32_t request, const void *payload,
+                  uint32_t size, int fd, bool refused)
 {
     struct channel *ch = &p->c.channel;
     const bool ask = order_acked(&p->c, PF_REPLY_ACK);
     struct wire_header h = { request, WIRE_VERSION, size };
-    uint8_t out[WIRE_HEADER + 16];
+    uint8_t out[WIRE_HEADER + sizeof(struct wire_map)];
+    union {
+        char bytes[CMSG_SPACE(sizeof(int))];
+        struct cmsghdr align;
+    } control = { .bytes = { 0 } };
+    struct iovec iov = { out, sizeof h + size };
+    struct msghdr msg = { .msg_iov = &iov, .msg_iovlen = 1 };
 
     if (ask)
         h.flags |= WIRE_NEED_REPLY;
     memcpy(out, &h, sizeof h);
     if (size)
         memcpy(out + sizeof h, payload, size);
-    ssize_t n = send(ch->fd, out, sizeof h + size,
-                     MSG_DONTWAIT | MSG_NOSIGNAL);
+    if (fd >= 0) {
+        struct cmsghdr *cmsg;
 
-    if (n != (ssize_t)(sizeof h + size))
+        msg.msg_control = control.bytes;
+        msg.msg_controllen = sizeof control.bytes;
+        cmsg = CMSG_FIRSTHDR(&msg);
+        cmsg->cmsg_level = SOL_SOCKET;
+        cmsg->cmsg_type = SCM_RIGHTS;
+        cmsg->cmsg_len = CMSG_LEN(sizeof fd);
+        memcpy(CMSG_DATA(cmsg), &fd, sizeof fd);
+    }
+    if (sendmsg(ch->fd, &msg, MSG_DONTWAIT | MSG_NOSIGNAL) !=
+        (ssize_t)(sizeof h + size))
         return false;
     peer_log(p, "c%u back-end request %" PRIu32 " sent", p->c.number, request);
     ch->waiting = ask;
+    ch->refused = refused;
     ch->request = request;
     ch->deadline = peer_now() + p->options.answer_limit;
     return true;
+}
+
+static bool send_request(struct peer *p, uint32_t request,
+                         const void *payload, uint32_t size)
+{
+    return channel_send(p, request, payload, size, -1,
+                        request == p->options.backend_request);
 }
 
 static int judge_answer(struct peer *p)
@@ -74,10 +97,10 @@ static int judge_answer(struct peer *p)
                               "with request %" PRIu32 ", flags 0x%" PRIx32
                               ", size %" PRIu32, ch->request, h.request,
                               h.flags, h.size);
-    if (h.request == p->options.backend_request) {
+    if (ch->refused) {
         if (!value)
-            return peer_violation(p, "back-end request %" PRIu32 ", which "
-                                  "nobody knows, was answered with 0",
+            return peer_violation(p, "back-end request %" PRIu32 ", which has "
+                                  "to be refused, was answered with 0",
                                   h.request);
         peer_note(p, "back-end request %" PRIu32 " was refused, as it has "
                   "to be", h.request);
@@ -202,5 +225,7 @@ int channel_tick(struct peer *p)
         ch->asked_unknown = send_request(p, o->backend_request, NULL, 0);
     if (!ch->waiting && o->config_change)
         change_config(p, now);
+    if (!ch->waiting)
+        shm_tick(p, now);
     return 0;
 }

@@ -188,10 +188,12 @@ static int handle_set_inflight(struct peer *p, struct message *m)
 static int handle_shmem(struct peer *p, const struct message *m)
 {
     const struct options *o = &p->options;
-    uint64_t reply[1 + MAX_SHMEM] = { o->n_shmem };
+    uint64_t reply[1 + MAX_SHMEM] = { 0 };
 
-    for (unsigned i = 0; i < o->n_shmem; i++)
+    for (unsigned i = 0; i < o->n_shmem; i++) {
+        reply[0] += o->shmem[i] != 0;
         reply[1 + i] = o->shmem[i];
+    }
     output_reply(p, m, reply, WIRE_SHMEM_REPLY, -1);
     return 0;
 }
@@ -312,6 +314,8 @@ int device_handle(struct peer *p, struct message *m)
             return -1;
         break;
     case WIRE_SET_STATUS:
+        if (!c->status)
+            shm_drop(c);
         for (unsigned i = 0; c->status & STATUS_DRIVER_OK &&
                              i < WIRE_MAX_RINGS; i++)
             c->ring[i].pending |= ring_runs(c, &c->ring[i]) &&
@@ -334,4 +338,5 @@ void device_drop(struct connection *c)
     if (c->inflight)
         munmap(c->inflight, c->inflight_size);
     c->inflight = NULL;
+    shm_drop(c);
 }

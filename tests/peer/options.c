@@ -18,6 +18,7 @@ enum {
     OPT_NO_POISON, OPT_LENIENT, OPT_LATENCY, OPT_DRIP, OPT_DIE, OPT_HANG,
     OPT_CUT, OPT_MUTATE, OPT_ATTACH, OPT_ONCE, OPT_REFUSE_FEATURES,
     OPT_REFUSE_NUM, OPT_NO_CALL, OPT_SPURIOUS, OPT_IGNORE_KICK, OPT_ERR_AFTER,
+    OPT_SHM_MAP, OPT_SHM_DELAY, OPT_SHM_UNMAP, OPT_SHM_CUT,
     OPT_CHANGE, OPT_CHANGES, OPT_REQUEST, OPT_TRUNCATE, OPT_LOG, OPT_STATS,
 };
 
@@ -51,6 +52,8 @@ static const struct option table[] = {
     TAKES("vring-err-after", OPT_ERR_AFTER),
     TAKES("config-change", OPT_CHANGE), TAKES("config-changes", OPT_CHANGES),
     TAKES("backend-request", OPT_REQUEST),
+    TAKES("shm-map", OPT_SHM_MAP), TAKES("shm-delay", OPT_SHM_DELAY),
+    TAKES("shm-unmap", OPT_SHM_UNMAP), TAKES("shm-truncate", OPT_SHM_CUT),
     FLAG("truncate-memory", OPT_TRUNCATE), TAKES("log", OPT_LOG),
     FLAG("stats", OPT_STATS), { NULL, 0, NULL, 0 },
 };
@@ -235,6 +238,35 @@ static int sizes(struct options *o, const char *text)
     return bad("not a list of sizes", text);
 }
 
+static const char *const shm_modes[] = { "ro", "rw", "refused", NULL };
+
+/* ID:OFFSET:SIZE[:MODE] */
+static int mapping(struct options *o, const char *text)
+{
+    struct shm_map *map = &o->shm_map[o->n_shm_maps];
+    uint64_t v[3];
+    unsigned mode = SHM_READ_ONLY;
+    const char *p = text;
+    char *end;
+
+    if (o->n_shm_maps == MAX_SHM_MAPS)
+        return bad("too many mappings", text);
+    for (unsigned i = 0; i < 3; i++, p = end + 1) {
+        v[i] = strtoull(p, &end, 0);
+        if (end == p || (*end && *end != ':') || (i < 2 && !*end))
+            return bad("not ID:OFFSET:SIZE", text);
+        if (!*end)
+            break;
+    }
+    if (v[0] > 255)
+        return bad("not ID:OFFSET:SIZE", text);
+    if (*end && choice(p, shm_modes, &mode))
+        return 2;
+    *map = (struct shm_map){ (uint8_t)v[0], v[1], v[2], (enum shm_mode)mode };
+    o->n_shm_maps++;
+    return 0;
+}
+
 static const char *const dialects[] = { "specs", "messages", "none",
                                         "shared-object", "ignore", NULL };
 static const char *const at41s[] = { "answer", "hangup", "ignore", "silence",
@@ -312,6 +344,10 @@ static int option(struct options *o, int c, const char *arg, uint8_t **config,
     case OPT_CHANGE: return number_int(arg, &o->config_change);
     case OPT_CHANGES: return number_int(arg, &o->config_changes);
     case OPT_REQUEST: return number32(arg, &o->backend_request);
+    case OPT_SHM_MAP: return mapping(o, arg);
+    case OPT_SHM_DELAY: return number_int(arg, &o->shm_delay);
+    case OPT_SHM_UNMAP: return number_int(arg, &o->shm_unmap);
+    case OPT_SHM_CUT: return number_int(arg, &o->shm_truncate);
     case OPT_TRUNCATE: o->truncate_memory = true; return 0;
     case OPT_LOG: o->log_path = arg; return 0;
     case OPT_STATS: o->stats = true; return 0;

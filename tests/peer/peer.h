@@ -53,6 +53,18 @@ struct fault {
     unsigned width;
 };
 
+/* What the nth word of a mapping is XORed with: its offset in the region. */
+#define SHM_PATTERN UINT64_C(0x6879646500000000)
+
+enum shm_mode { SHM_READ_ONLY, SHM_WRITABLE, SHM_REFUSED };
+
+struct shm_map {
+    uint8_t id;
+    uint64_t offset, size;
+    enum shm_mode mode;
+};
+
+#define MAX_SHM_MAPS 8u
 #define MAX_FAULTS 32u
 #define MAX_SHMEM  256u
 
@@ -71,6 +83,9 @@ struct options {
     uint32_t mem_slots;
     uint64_t shmem[MAX_SHMEM];
     unsigned n_shmem;
+    struct shm_map shm_map[MAX_SHM_MAPS];
+    unsigned n_shm_maps;
+    unsigned shm_delay, shm_unmap, shm_truncate; /* milliseconds */
     unsigned latency, drip, kick_limit, answer_limit, connections;
     bool drips; /* drip was given, perhaps as 0 */
     uint32_t specs_extra;
@@ -159,12 +174,21 @@ struct channel {
     int fd;
     bool waiting;
     uint32_t request; /* the one that waits for its answer */
+    bool refused;     /* which has to be a refusal */
     uint64_t deadline;
     uint8_t in[WIRE_HEADER + 8];
     size_t in_size;
     unsigned changes; /* CONFIG_CHANGE messages sent */
     uint64_t next_change;
     bool asked_unknown;
+};
+
+/* How far the mappings have come in this life of the device. */
+struct shm {
+    unsigned mapped, unmapped;
+    uint64_t since; /* the device runs, or the last mapping was asked for */
+    bool cut;
+    int fd[MAX_SHM_MAPS];
 };
 
 struct connection {
@@ -204,6 +228,7 @@ struct connection {
     struct region region[MAX_REGIONS];
     unsigned n_regions;
     struct channel channel;
+    struct shm shm;
     uint8_t *inflight;
     size_t inflight_size;
     bool inflight_given;
@@ -316,6 +341,13 @@ int channel_tick(struct peer *p);
 /* Whether the device runs, and may speak. */
 bool channel_open(const struct connection *c);
 void channel_call(struct peer *p, unsigned index);
+/* False if it could not be sent; fd may be -1. */
+bool channel_send(struct peer *p, uint32_t request, const void *payload,
+                  uint32_t size, int fd, bool refused);
+
+/* shm.c */
+void shm_tick(struct peer *p, uint64_t now);
+void shm_drop(struct connection *c);
 
 /* output.c */
 void output_reply(struct peer *p, const struct message *m, const void *payload,

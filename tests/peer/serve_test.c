@@ -263,6 +263,7 @@ Test(serve, shared_memory_is_listed, .timeout = 20)
     front_send(&f, WIRE_GET_SHMEM_CONFIG, WIRE_VERSION, NULL, 0);
     cr_expect_eq(front_receive(&f, WIRE_GET_SHMEM_CONFIG, reply,
                                sizeof reply), (int)WIRE_SHMEM_REPLY);
+    cr_expect_eq(reply[0], 1); /* those of size 0 do not count */
     cr_expect_eq(reply[1], 0);
     cr_expect_eq(reply[2], 4096);
     finish(&f, 0, NULL);

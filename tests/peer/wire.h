@@ -50,6 +50,8 @@ enum {
     WIRE_BACKEND_CONFIG_CHANGE = 2,
     WIRE_BACKEND_VRING_CALL = 4,
     WIRE_BACKEND_VRING_ERR = 5,
+    WIRE_BACKEND_SHMEM_MAP = 9,
+    WIRE_BACKEND_SHMEM_UNMAP = 10,
 };
 
 /* header flags */
@@ -123,6 +125,15 @@ struct wire_region {
     uint64_t size;
     uint64_t user;
     uint64_t offset;
+};
+
+struct wire_map { /* SHMEM_MAP and SHMEM_UNMAP */
+    uint8_t shmid;
+    uint8_t padding[7];
+    uint64_t fd_offset;
+    uint64_t shm_offset;
+    uint64_t size;
+    uint64_t flags; /* 1: writable */
 };
 
 struct wire_config {
