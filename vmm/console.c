@@ -119,37 +119,34 @@ static ssize_t write_quietly(int fd, const void *data, size_t size)
     pthread_sigmask(SIG_BLOCK, &pipe, &before);
     n = write(fd, data, size);
     code = errno;
-    if (n < 0 && code == EPIPE && !sigismember(&before, SIGPIPE))
-        sigtimedwait(&pipe, NULL, &now);
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    if (!sigismember(&before, SIGPIPE)) { /* a vCPU's thread blocks it */
+        if (n < 0 && code == EPIPE)
+            sigtimedwait(&pipe, NULL, &now);
+        pthread_sigmask(SIG_SETMASK, &before, NULL);
+    }
     errno = code;
     return n;
 }
 
-/* masked: this thread takes no SIGPIPE, as no vCPU's does. */
 static ssize_t write_some(struct console *console, const void *data,
-                          size_t size, bool masked)
+                          size_t size)
 {
     ssize_t n;
 
     do {
-        if (console->is_socket)
-            n = send(console->fd, data, size, MSG_DONTWAIT | MSG_NOSIGNAL);
-        else if (masked)
-            n = write(console->fd, data, size);
-        else
-            n = write_quietly(console->fd, data, size);
+        n = console->is_socket ?
+                send(console->fd, data, size, MSG_DONTWAIT | MSG_NOSIGNAL) :
+                write_quietly(console->fd, data, size);
     } while (n < 0 && errno == EINTR);
     return n < 0 ? -errno : n;
 }
 
-static int flush_locked(struct console *console, bool masked)
+static int flush_locked(struct console *console)
 {
     while (console->count && !console->gone) {
         size_t run = CONSOLE_BUFFER - console->first;
         ssize_t n = write_some(console, console->buffer + console->first,
-                               console->count < run ? console->count : run,
-                               masked);
+                               console->count < run ? console->count : run);
 
         if (n == -EAGAIN || n == -EWOULDBLOCK)
             return -EAGAIN;
@@ -172,7 +169,7 @@ int console_flush(struct console *console)
     int rc;
 
     pthread_mutex_lock(&console->lock);
-    rc = flush_locked(console, false);
+    rc = flush_locked(console);
     pthread_mutex_unlock(&console->lock);
     return rc;
 }
@@ -187,7 +184,7 @@ void console_put(struct console *console, uint8_t byte)
     /* full: perhaps the loop has not come round to writing yet; but a reader
      * that has stopped is not asked for every byte */
     if (console->count == CONSOLE_BUFFER && console->stuck % RETRY == 0)
-        flush_locked(console, true);
+        flush_locked(console);
     if (!console->buffer || console->gone ||
         console->count == CONSOLE_BUFFER) {
         console->stuck++;
@@ -200,7 +197,7 @@ void console_put(struct console *console, uint8_t byte)
                         CONSOLE_BUFFER] = byte;
         /* what can be written at once need not wait until the loop's turn */
         if (wake && !console->is_file)
-            wake = flush_locked(console, true) == -EAGAIN;
+            wake = flush_locked(console) == -EAGAIN;
     }
     pthread_mutex_unlock(&console->lock);
     if (wake)

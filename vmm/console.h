@@ -36,8 +36,7 @@ void console_fini(struct console *console);
  *   -errno  it cannot be */
 int console_open(struct console *console, int fd);
 
-/* Take a byte, or count it as dropped. Never waits. Any thread that blocks
- * SIGPIPE, as a vCPU's does. */
+/* Take a byte, or count it as dropped. Never waits. Any thread. */
 void console_put(struct console *console, uint8_t byte);
 
 /*
