@@ -354,12 +354,17 @@ static void finish(struct husk_vm *vm)
 static void on_stop(struct ev_loop *loop, ev_io *watcher, int revents)
 {
     struct husk_vm *vm = watcher->data;
+    bool again;
 
     (void)loop;
     (void)revents;
     if (atomic_load(&vm->stop))
         vm_end(vm, HUSK_STOPPED, -1, NULL);
-    if (vm->config.reset_again && vm->end.outcome == HUSK_RESET && vm->has_machine)
+    pthread_mutex_lock(&vm->lock);
+    again = vm->config.reset_again && vm->end.outcome == HUSK_RESET &&
+            vm->has_machine;
+    pthread_mutex_unlock(&vm->lock);
+    if (again)
         reboot(vm);
     else
         finish(vm);
