@@ -14,8 +14,9 @@
 #define FEW     100u
 #define MANY    1100u
 #define LIMIT   60.0 /* seconds for a run */
-#define REPEATS 8u   /* at most, of a count that seems to grow: the wakeups of
-                      * a loop differ by a few, and a true cost stays */
+/* At most, of counts that seem to grow: the wakeups of a loop differ by a few,
+ * so that the ranges of both counts meet. A true cost keeps them apart. */
+#define REPEATS 8u
 
 struct kind {
     const char *name, *program, *args[3], *append;
@@ -117,10 +118,13 @@ static void compare(const struct bench *bench, const struct kind *kind,
         whole = whole && few >= 0 && many >= 0;
         for (unsigned r = 0; whole && many > few && r < REPEATS; r++) {
             double again = count(bench, kind, all, with[i], MANY);
+            double once_more = count(bench, kind, all, with[i], FEW);
 
-            whole = again >= 0;
+            whole = again >= 0 && once_more >= 0;
             if (again < many)
                 many = again;
+            if (once_more > few)
+                few = once_more;
         }
         each = (many - few) / (MANY - FEW);
         if (each > worst)
