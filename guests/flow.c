@@ -46,8 +46,8 @@ static void ask(struct flow *f, uint32_t n)
 
 static void judge(const struct flow *f, uint32_t n)
 {
-    const volatile uint8_t *last = f->buffers + (uint64_t)n * f->stride +
-                                   f->head + f->out + f->in - 1;
+    const volatile uint8_t *last =
+        f->buffers + (uint64_t)n * f->stride + f->head + f->out + f->in - 1;
 
     if (f->judge && *last != 0)
         exit_fail("a request ended with status %u", *last);

@@ -11,8 +11,8 @@ static int earlier(const void *a, const void *b)
 {
     const struct husk_moment *x = a, *y = b;
 
-    return x->ns != y->ns ? (x->ns > y->ns) - (x->ns < y->ns) :
-                            x->device - y->device;
+    return x->ns != y->ns ? (x->ns > y->ns) - (x->ns < y->ns)
+                          : x->device - y->device;
 }
 
 size_t husk_vm_timeline(const struct husk_vm *vm, struct husk_moment *moments,
@@ -37,8 +37,8 @@ size_t husk_vm_timeline(const struct husk_vm *vm, struct husk_moment *moments,
     for (unsigned i = 0; i < vm->n_devices; i++) {
         const struct device *device = vm->devices[i];
 
-        all[n++] = (struct husk_moment){ "connected", (int)i,
-                                         device->t_connected };
+        all[n++] =
+            (struct husk_moment){ "connected", (int)i, device->t_connected };
         all[n++] = (struct husk_moment){ "ready", (int)i, device->t_ready };
     }
     for (size_t i = 0; i < n; i++)

@@ -16,12 +16,12 @@
 #include "devices/vhost_user.h"
 #include "tests/bench/bench.h"
 
-#define BASE      UINT64_C(0x100000)
-#define MEM_SIZE  (8u << 20)
-#define BUFFERS   (1u << 20) /* in the memory, behind the ring */
-#define QUEUE     256u
-#define STRIDE    8192u
-#define PATIENCE  10000 /* ms */
+#define BASE       UINT64_C(0x100000)
+#define MEM_SIZE   (8u << 20)
+#define BUFFERS    (1u << 20) /* in the memory, behind the ring */
+#define QUEUE      256u
+#define STRIDE     8192u
+#define PATIENCE   10000 /* ms */
 #define F_PROTOCOL (UINT64_C(1) << 30)
 #define F_PACKED   (UINT64_C(1) << 34)
 #define DRIVER_OK  0xfu
@@ -48,7 +48,9 @@ static int tell(struct bare *bare, uint32_t request, const void *payload,
         message.msg_controllen = sizeof control.space;
     }
     return sendmsg(bare->fd, &message, MSG_NOSIGNAL) ==
-                   (ssize_t)(sizeof header + size) ? 0 : -EPIPE;
+                   (ssize_t)(sizeof header + size)
+               ? 0
+               : -EPIPE;
 }
 
 static int tell_number(struct bare *bare, uint32_t request, uint64_t value,
@@ -84,8 +86,8 @@ static int connect_to(struct bare *bare, const char *socket_path)
 
     strncpy(address.sun_path, socket_path, sizeof address.sun_path - 1);
     bare->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    if (bare->fd < 0 || connect(bare->fd, (struct sockaddr *)&address,
-                                sizeof address) < 0)
+    if (bare->fd < 0 ||
+        connect(bare->fd, (struct sockaddr *)&address, sizeof address) < 0)
         return -errno;
     return 0;
 }
@@ -93,8 +95,8 @@ static int connect_to(struct bare *bare, const char *socket_path)
 static int share_memory(struct bare *bare)
 {
     struct vu_mem_table table = { .n_regions = 1 };
-    const size_t used = offsetof(struct vu_mem_table, region) +
-                        sizeof table.region[0];
+    const size_t used =
+        offsetof(struct vu_mem_table, region) + sizeof table.region[0];
 
     bare->memfd = memfd_create("bare", MFD_CLOEXEC);
     if (bare->memfd < 0 || ftruncate(bare->memfd, MEM_SIZE) < 0)
@@ -106,7 +108,8 @@ static int share_memory(struct bare *bare)
         return -errno;
     }
     table.region[0] = (struct vu_mem_region){
-        .guest_addr = BASE, .size = MEM_SIZE,
+        .guest_addr = BASE,
+        .size = MEM_SIZE,
         .user_addr = (uintptr_t)bare->mem,
     };
     return tell(bare, VU_SET_MEM_TABLE, &table, (uint32_t)used, bare->memfd);
@@ -220,9 +223,8 @@ static bool take(struct flow *flow, unsigned *sent, unsigned *got,
 
     while ((id = driver_get(&flow->bare->driver, &len)) >= 0) {
         unsigned buffer = flow->buffer_of[id];
-        const uint8_t *bytes =
-            driver_at(&flow->bare->driver,
-                      BASE + BUFFERS + (uint64_t)buffer * STRIDE);
+        const uint8_t *bytes = driver_at(
+            &flow->bare->driver, BASE + BUFFERS + (uint64_t)buffer * STRIDE);
 
         if (bytes[flow->size + flow->in - 1] != 0)
             return false;

@@ -34,7 +34,7 @@ _Noreturn void die(const char *format, ...)
 struct proc {
     pid_t pid;
     int in, out;
-    double began; /* seconds: just before its execve() */
+    double began;   /* seconds: just before its execve() */
     char said[256]; /* its first output */
     size_t size;
 };

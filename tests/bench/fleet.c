@@ -32,10 +32,10 @@ static bool together(const struct bench *bench, unsigned n,
                     text("%s/backends/husk-rng", bench->build),
                     text("%s/guests/flow.elf", bench->build)));
     proc_first_byte(&proc);
-    fields = sscanf(proc.said, "%u %lf %ld %ld %ld %u %u %u",
-                    &report->failures, &report->up, &report->memory_before,
-                    &report->memory, &report->guest, &report->before,
-                    &report->during, &report->after);
+    fields = sscanf(proc.said, "%u %lf %ld %ld %ld %u %u %u", &report->failures,
+                    &report->up, &report->memory_before, &report->memory,
+                    &report->guest, &report->before, &report->during,
+                    &report->after);
     return proc_end(&proc, LIMIT) < 2 && fields == 8;
 }
 
@@ -57,10 +57,10 @@ static void by_library(const struct bench *bench)
               one.failures + many.failures, "", 0, NULL);
     table_add(bench->table, "one program: started", VMS / many.up, "/s",
               NO_GOAL, text("%.1f ms for one alone", one.up * 1e3));
-    table_add(bench->table, "one program: memory each, against one alone",
-              each(&many, VMS) / each(&one, 1), "x", GOAL,
-              text("%.0f KiB against %.0f KiB", each(&many, VMS),
-                   each(&one, 1)));
+    table_add(
+        bench->table, "one program: memory each, against one alone",
+        each(&many, VMS) / each(&one, 1), "x", GOAL,
+        text("%.0f KiB against %.0f KiB", each(&many, VMS), each(&one, 1)));
     table_add(bench->table, "one program: descriptors left over",
               (double)many.after - many.before, "", 0,
               text("%u at most", many.during));
@@ -68,10 +68,10 @@ static void by_library(const struct bench *bench)
 
 static void start_all(const struct bench *bench, struct proc *procs, unsigned n)
 {
-    const char *const *argv = husk_argv(
-        bench, "flow", NULL, 0,
-        ARGV("-a", "count=8 depth=1 hold", "-d",
-             text("exec=%s/backends/husk-rng", bench->build)));
+    const char *const *argv =
+        husk_argv(bench, "flow", NULL, 0,
+                  ARGV("-a", "count=8 depth=1 hold", "-d",
+                       text("exec=%s/backends/husk-rng", bench->build)));
 
     for (unsigned i = 0; i < n; i++)
         proc_start(bench, &procs[i], argv);

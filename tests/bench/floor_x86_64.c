@@ -16,13 +16,13 @@
 
 #include "vmm/layout_x86_64.h"
 
-#define O_RDWR_CLOEXEC 02000002L
-#define PRESENT_RW     0x3u
-#define LARGE          0x80u
-#define UART_DATA      0u
+#define O_RDWR_CLOEXEC   02000002L
+#define PRESENT_RW       0x3u
+#define LARGE            0x80u
+#define UART_DATA        0u
 #define UART_LINE_STATUS 5u
-#define UART_SENT      0x60u
-#define RUN_SIZE       4096u /* of what KVM shares: the head is all it takes */
+#define UART_SENT        0x60u
+#define RUN_SIZE         4096u /* of what KVM shares: the head is all it takes */
 
 static long sys(long number, long a, long b, long c, long d, long e, long f)
 {
@@ -59,8 +59,8 @@ static long must(long rc, long step)
 
 static void *map(uint64_t size, int flags, long fd, long step)
 {
-    long at = sys(SYS_mmap, 0, (long)size, PROT_READ | PROT_WRITE, flags, fd,
-                  0);
+    long at =
+        sys(SYS_mmap, 0, (long)size, PROT_READ | PROT_WRITE, flags, fd, 0);
 
     must(at < 0 && at > -4096 ? -1 : 0, step);
     return (void *)at;
@@ -85,8 +85,9 @@ static uint64_t load(const char *path, uint8_t *guest, uint64_t size)
             continue;
         if (p->p_paddr > size || p->p_memsz > size - p->p_paddr)
             leave(23);
-        must(sys(SYS_pread64, fd, (long)(guest + p->p_paddr),
-                 (long)p->p_filesz, (long)p->p_offset, 0, 0), 24);
+        must(sys(SYS_pread64, fd, (long)(guest + p->p_paddr), (long)p->p_filesz,
+                 (long)p->p_offset, 0, 0),
+             24);
     }
     return page.head.e_entry;
 }
@@ -105,19 +106,33 @@ static void map_low(uint8_t *guest)
 static void set_registers(long vcpu, uint64_t entry)
 {
     const struct kvm_segment data = {
-        .limit = 0xffffffff, .selector = 0x18, .type = 0x3, .present = 1,
-        .s = 1, .g = 1, .db = 1,
+        .limit = 0xffffffff,
+        .selector = 0x18,
+        .type = 0x3,
+        .present = 1,
+        .s = 1,
+        .g = 1,
+        .db = 1,
     };
     struct kvm_sregs sregs = {
-        .ds = data, .es = data, .fs = data, .gs = data, .ss = data,
-        .cs = { .limit = 0xffffffff, .selector = 0x10, .type = 0xb,
-                .present = 1, .s = 1, .g = 1, .l = 1 },
+        .ds = data,
+        .es = data,
+        .fs = data,
+        .gs = data,
+        .ss = data,
+        .cs = { .limit = 0xffffffff,
+                .selector = 0x10,
+                .type = 0xb,
+                .present = 1,
+                .s = 1,
+                .g = 1,
+                .l = 1 },
         .tr = { .limit = 0x67, .selector = 0x20, .type = 0xb, .present = 1 },
         .ldt = { .unusable = 1 },
         .cr0 = 0x80010031, /* PG, WP, NE, ET, PE */
         .cr3 = LAYOUT_PAGE_TABLE,
-        .cr4 = 0x20,       /* PAE */
-        .efer = 0x500,     /* LME, LMA */
+        .cr4 = 0x20,                       /* PAE */
+        .efer = 0x500,                     /* LME, LMA */
         .apic_base = LAYOUT_LAPIC | 0x900, /* on, first processor */
     };
     struct kvm_regs regs = { .rip = entry, .rsp = LAYOUT_STACK, .rflags = 2 };
@@ -137,8 +152,9 @@ static void run(long vcpu, struct kvm_run *kvm)
             leave(41);
         data = (uint8_t *)kvm + kvm->io.data_offset;
         if (kvm->io.direction == KVM_EXIT_IO_IN) {
-            *data = kvm->io.port == LAYOUT_UART_PIO + UART_LINE_STATUS ?
-                        UART_SENT : 0xff;
+            *data = kvm->io.port == LAYOUT_UART_PIO + UART_LINE_STATUS
+                        ? UART_SENT
+                        : 0xff;
         } else if (kvm->io.port == LAYOUT_UART_PIO + UART_DATA) {
             sys3(SYS_write, 1, (long)data, 1);
             return;

@@ -43,8 +43,8 @@ static bool run_guest(const struct bench *bench, const struct backends *all,
     const char *const *argv = husk_argv(
         bench, "flow", all, 1,
         ARGV("-a", text("head=00000000000000000000000000000000 in=%u judge "
-                        "hold depth=%u count=%u %s", BLOCK + 1, DEPTH, count,
-                        append)));
+                        "hold depth=%u count=%u %s",
+                        BLOCK + 1, DEPTH, count, append)));
     double before = proc_cpu(all->proc[0].pid, NULL), all_of_husk;
     struct proc proc;
     bool ok;
@@ -72,10 +72,10 @@ static bool guest_cost(const struct bench *bench, const struct backends *all,
     if (!run_guest(bench, all, append, FEW, &few) ||
         !run_guest(bench, all, append, MANY, &many))
         return false;
-    *cost = (struct cost){ (many.wall - few.wall) / n,
-                           (many.vcpu - few.vcpu) / n,
-                           (many.husk - few.husk) / n,
-                           (many.backend - few.backend) / n };
+    *cost =
+        (struct cost){ (many.wall - few.wall) / n, (many.vcpu - few.vcpu) / n,
+                       (many.husk - few.husk) / n,
+                       (many.backend - few.backend) / n };
     return true;
 }
 
@@ -89,10 +89,9 @@ static bool bare_cost(const struct backends *all, uint64_t features,
 
     *cost = (struct cost){ 0 };
     if (rc == 0)
-        cost->wall = bare_flow(&bare, BARE, DEPTH, head, HEAD, BLOCK + 1) /
-                     BARE * 1e6;
-    cost->backend =
-        (proc_cpu(all->proc[0].pid, NULL) - before) / BARE * 1e6;
+        cost->wall =
+            bare_flow(&bare, BARE, DEPTH, head, HEAD, BLOCK + 1) / BARE * 1e6;
+    cost->backend = (proc_cpu(all->proc[0].pid, NULL) - before) / BARE * 1e6;
     bare_close(&bare);
     nap(0.01);
     return rc == 0 && cost->wall > 0;
@@ -114,10 +113,10 @@ static void report(const struct bench *bench, const struct ring *ring,
     double alone = of(bare, offsetof(struct cost, wall));
     struct table *table = bench->table;
 
-    table_add(table, text("%s: a guest", ring->name), 1e6 / wall, "/s",
-              NO_GOAL, NULL);
-    table_add(table, text("%s: no guest, bare driver", ring->name),
-              1e6 / alone, "/s", NO_GOAL, NULL);
+    table_add(table, text("%s: a guest", ring->name), 1e6 / wall, "/s", NO_GOAL,
+              NULL);
+    table_add(table, text("%s: no guest, bare driver", ring->name), 1e6 / alone,
+              "/s", NO_GOAL, NULL);
     table_add(table, text("%s: a request, guest's processor", ring->name),
               of(guest, offsetof(struct cost, vcpu)), "us", NO_GOAL,
               text("of %.1f us between two answers", wall));

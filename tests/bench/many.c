@@ -141,8 +141,12 @@ static void on_limit(struct ev_loop *loop, ev_timer *watcher, int revents)
 static bool start(struct one *one, const char *spec, const char *kernel)
 {
     struct husk_config config = {
-        .size = sizeof config, .kernel = kernel, .append = "count=8 depth=1 hold",
-        .ctx = one, .ended = on_ended, .log = on_log,
+        .size = sizeof config,
+        .kernel = kernel,
+        .append = "count=8 depth=1 hold",
+        .ctx = one,
+        .ended = on_ended,
+        .log = on_log,
     };
     struct husk_err err = { 0 };
 

@@ -39,7 +39,8 @@ static double exits_in(const char *path)
     const char *key;
     bool found = false;
 
-    json_object_foreach(json_object_get(record, "exits"), key, value) {
+    json_object_foreach(json_object_get(record, "exits"), key, value)
+    {
         sum += (double)json_integer_value(value);
         found = true;
     }
@@ -84,9 +85,8 @@ static double count_calls(const struct bench *bench, const struct kind *kind,
                           unsigned count)
 {
     const char *path = text("%s/calls", bench->folder);
-    const char *const *husk =
-        husk_argv(bench, "flow", all, 1,
-                  ARGV("-a", kind_append(kind, ring, count)));
+    const char *const *husk = husk_argv(
+        bench, "flow", all, 1, ARGV("-a", kind_append(kind, ring, count)));
     const char *argv[32] = { "strace", "-f", "-c", "-o", path };
 
     for (unsigned n = 0; husk[n] && n < 26; n++)
@@ -155,11 +155,17 @@ void measure_path(const struct bench *bench)
     const char *disk = text("%s/disk", bench->folder);
     const struct kind kinds[] = {
         { "entropy", "husk-rng", { NULL }, "" },
-        { "block", "husk-block", { text("--file=%s", disk) },
+        { "block",
+          "husk-block",
+          { text("--file=%s", disk) },
           "head=00000000000000000000000000000000 in=513 judge" },
-        { "network", "husk-net", { text("--unix=%s/net", bench->folder) },
+        { "network",
+          "husk-net",
+          { text("--unix=%s/net", bench->folder) },
           "queue=1 out=72 in=0" },
-        { "console", "husk-console", { "--file=/dev/null" },
+        { "console",
+          "husk-console",
+          { "--file=/dev/null" },
           "queue=1 out=64 in=0" },
         { "loop", "husk-loop", { NULL }, "" },
     };

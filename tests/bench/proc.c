@@ -272,8 +272,8 @@ double proc_cpu(pid_t pid, const char *name)
     snprintf(path, sizeof path, "/proc/%d/task", (int)pid);
     folder = opendir(path);
     while (folder && (entry = readdir(folder))) {
-        double one = entry->d_name[0] == '.' ?
-                         -1 : thread_cpu(pid, entry->d_name, name);
+        double one =
+            entry->d_name[0] == '.' ? -1 : thread_cpu(pid, entry->d_name, name);
 
         if (one >= 0)
             sum = sum < 0 ? one : sum + one;

@@ -12,8 +12,8 @@ static void one(const struct bench *bench, const char *what, const char *path,
 
     if (proc_run(bench, ARGV("strip", "-o", stripped, path), 30) != 0 ||
         stat(stripped, &st) < 0)
-        table_missing(bench->table, what, text("%s could not be stripped",
-                                               path));
+        table_missing(bench->table, what,
+                      text("%s could not be stripped", path));
     else
         table_add(bench->table, what, (double)st.st_size / 1024, "KiB", goal,
                   NULL);
@@ -34,8 +34,8 @@ static double lines(const char *command)
 
 void measure_size(const struct bench *bench)
 {
-    static const char *const folders[] = { "vmm", "devices",
-                                           "devices/backends", "boot" };
+    static const char *const folders[] = { "vmm", "devices", "devices/backends",
+                                           "boot" };
 
     table_group(bench->table, "size");
     one(bench, "the library linked whole, stripped",

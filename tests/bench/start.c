@@ -14,8 +14,8 @@
 
 #define MAX_RUNS    500u
 #define MAX_CASES   8u
-#define LIMIT       10.0  /* seconds for an end */
-#define PAUSE       0.01  /* so that back-ends listen again */
+#define LIMIT       10.0 /* seconds for an end */
+#define PAUSE       0.01 /* so that back-ends listen again */
 #define HELLO_SAYS  'h'
 #define PVH_SAYS    'p'
 #define SMOOTH_RUNS 25u
@@ -23,7 +23,7 @@
 struct start {
     const char *name;
     const char *const *argv;
-    char first;  /* the byte that must come */
+    char first;   /* the byte that must come */
     bool endless; /* it has to be stopped after that */
     unsigned failed;
     double times[MAX_RUNS];
@@ -84,7 +84,8 @@ static double judge(const struct bench *bench, struct start *start)
     return median(start->times, start->n);
 }
 
-/* The medians' ratio beside its goal; that of the undisturbed runs in a note. */
+/* The medians' ratio beside its goal; that of the undisturbed runs in a note.
+ */
 static void report(const struct bench *bench, const char *what,
                    struct start *start, struct start *base, double goal)
 {
@@ -104,9 +105,21 @@ static const char *const *qemu_argv(const struct bench *bench,
 {
     const char **argv = calloc(32, sizeof *argv);
     const char *const words[] = {
-        "qemu-system-x86_64", "-M", "microvm,isa-serial=on,pic=off,rtc=off",
-        "-accel", accel, "-m", "256", "-nodefaults", "-no-user-config",
-        "-display", "none", "-no-reboot", "-serial", "stdio", "-kernel",
+        "qemu-system-x86_64",
+        "-M",
+        "microvm,isa-serial=on,pic=off,rtc=off",
+        "-accel",
+        accel,
+        "-m",
+        "256",
+        "-nodefaults",
+        "-no-user-config",
+        "-display",
+        "none",
+        "-no-reboot",
+        "-serial",
+        "stdio",
+        "-kernel",
         text("%s/guests/pvh.elf", bench->build),
     };
 
@@ -122,7 +135,8 @@ static void against_qemu(const struct bench *bench)
     static struct start starts[2];
     const char *accel = "kvm";
 
-    starts[0] = (struct start){ .name = "qemu microvm", .first = PVH_SAYS,
+    starts[0] = (struct start){ .name = "qemu microvm",
+                                .first = PVH_SAYS,
                                 .endless = true,
                                 .argv = qemu_argv(bench, accel) };
     one(bench, &starts[0]);
@@ -131,9 +145,10 @@ static void against_qemu(const struct bench *bench)
         starts[0].argv = qemu_argv(bench, accel);
     }
     starts[0].failed = starts[0].n = 0;
-    starts[1] = (struct start){ .name = "husk, PVH guest", .first = PVH_SAYS,
-                                .argv = husk_argv(bench, "pvh", NULL, 0,
-                                                  NULL) };
+    starts[1] =
+        (struct start){ .name = "husk, PVH guest",
+                        .first = PVH_SAYS,
+                        .argv = husk_argv(bench, "pvh", NULL, 0, NULL) };
     take_turns(bench, starts, 2, bench->runs / 2 + 1);
     report(bench, text("husk against QEMU microvm (%s)", accel), &starts[1],
            &starts[0], 0.125);
@@ -150,17 +165,20 @@ void measure_start(const struct bench *bench)
     table_group(bench->table, "start: execve() to the guest's first byte");
     backends_start(bench, &all, 16, "husk-rng", NULL);
     starts[0] = (struct start){
-        .name = "floor", .first = HELLO_SAYS,
+        .name = "floor",
+        .first = HELLO_SAYS,
         .argv = ARGV(text("%s/tests/bench/floor", bench->build),
                      text("%s/guests/hello.elf", bench->build)),
     };
     for (unsigned i = 0; i < 3; i++)
         starts[1 + i] = (struct start){
-            .name = text("husk, %u devices", devices[i]), .first = HELLO_SAYS,
+            .name = text("husk, %u devices", devices[i]),
+            .first = HELLO_SAYS,
             .argv = husk_argv(bench, "hello", &all, devices[i], NULL),
         };
     starts[4] = (struct start){
-        .name = "husk --version", .first = HELLO_SAYS,
+        .name = "husk --version",
+        .first = HELLO_SAYS,
         .argv = ARGV(text("%s/husk", bench->build), "--version"),
     };
     take_turns(bench, starts, 5, 3); /* warm */
@@ -173,8 +191,8 @@ void measure_start(const struct bench *bench)
                &starts[1 + i], &starts[0], goals[i]);
     report(bench, "husk --version, which is exec and C library", &starts[4],
            &starts[0], NO_GOAL);
-    table_add(bench->table, "one CPUID; a start takes about 140",
-              host_cpuid(), "us", NO_GOAL, "next to nothing on bare metal");
+    table_add(bench->table, "one CPUID; a start takes about 140", host_cpuid(),
+              "us", NO_GOAL, "next to nothing on bare metal");
     against_qemu(bench);
     table_record(bench->table, "start_at_real_time_priority",
                  json_boolean(urgent));
@@ -186,9 +204,9 @@ void measure_start(const struct bench *bench)
 static bool hold(const struct bench *bench, const struct backends *all,
                  unsigned n, struct resident *out)
 {
-    const char *const *argv = husk_argv(
-        bench, n ? "flow" : "hello", all, n,
-        ARGV("-m", "256M", "-a", n ? "count=100 hold" : "echo"));
+    const char *const *argv =
+        husk_argv(bench, n ? "flow" : "hello", all, n,
+                  ARGV("-m", "256M", "-a", n ? "count=100 hold" : "echo"));
     struct proc proc;
     bool ok;
 
@@ -211,7 +229,8 @@ static void plot(const struct bench *bench, const double *x, const double *ms,
     fprintf(file, "$data << EOD\n");
     for (unsigned i = 0; i < n; i++)
         fprintf(file, "%g %g %g\n", x[i], ms[i], kib[i]);
-    fprintf(file, "EOD\n"
+    fprintf(file,
+            "EOD\n"
             "set terminal svg size 640,400\n"
             "set output '%s/devices.svg'\n"
             "set xlabel 'devices'\n"
@@ -243,7 +262,8 @@ void measure_devices(const struct bench *bench)
     backends_start(bench, &all, 32, "husk-rng", NULL);
     for (unsigned i = 0; i < N; i++)
         starts[i] = (struct start){
-            .name = text("curve, %u devices", counts[i]), .first = HELLO_SAYS,
+            .name = text("curve, %u devices", counts[i]),
+            .first = HELLO_SAYS,
             .argv = husk_argv(bench, "hello", &all, counts[i], NULL),
         };
     take_turns(bench, starts, N, SMOOTH_RUNS);
@@ -255,12 +275,12 @@ void measure_devices(const struct bench *bench)
         ms[i] = judge(bench, &starts[i]);
         if (!isnan(ms[i])) /* a curve is to show devices, not disturbances */
             ms[i] = lower_quartile(starts[i].times, starts[i].n);
-        whole = whole && !isnan(ms[i]) &&
-                hold(bench, &all, counts[i], &resident);
+        whole =
+            whole && !isnan(ms[i]) && hold(bench, &all, counts[i], &resident);
         kib[i] = resident.now - resident.guest;
-        table_record(bench->table, text("curve %u", counts[i]),
-                     json_pack("{s:f, s:f}", "ms", whole ? ms[i] : 0, "kib",
-                               kib[i]));
+        table_record(
+            bench->table, text("curve %u", counts[i]),
+            json_pack("{s:f, s:f}", "ms", whole ? ms[i] : 0, "kib", kib[i]));
     }
     backends_stop(&all);
     if (!whole) {
@@ -271,8 +291,8 @@ void measure_devices(const struct bench *bench)
     memory = fit_line(x + 1, kib + 1, N - 1); /* 0 runs another guest */
     table_add(bench->table, "start, a further device", time.slope * 1e3, "us",
               NO_GOAL, text("%.2f ms at none", time.start));
-    table_add(bench->table, "start, distance from a line, 1 - r2",
-              1 - time.fit, "", 0.05, NULL);
+    table_add(bench->table, "start, distance from a line, 1 - r2", 1 - time.fit,
+              "", 0.05, NULL);
     table_add(bench->table, "memory, a further device", memory.slope, "KiB",
               NO_GOAL, text("%.0f KiB at none", memory.start));
     table_add(bench->table, "memory, distance from a line, 1 - r2",

@@ -52,14 +52,20 @@ static void add(struct table *table, struct row row)
 void table_add(struct table *table, const char *what, double value,
                const char *unit, double goal, const char *note)
 {
-    add(table, (struct row){ .what = what, .value = value, .unit = unit,
-                             .goal = goal, .note = note });
+    add(table, (struct row){ .what = what,
+                             .value = value,
+                             .unit = unit,
+                             .goal = goal,
+                             .note = note });
 }
 
 void table_missing(struct table *table, const char *what, const char *why)
 {
-    add(table, (struct row){ .what = what, .unit = "", .note = why,
-                             .goal = NO_GOAL, .missing = true });
+    add(table, (struct row){ .what = what,
+                             .unit = "",
+                             .note = why,
+                             .goal = NO_GOAL,
+                             .missing = true });
 }
 
 void table_record(struct table *table, const char *key, json_t *value)
@@ -74,10 +80,10 @@ static const char *number(double value)
 
     if (value == floor(value) && size < 1e9)
         return text("%.0f", value);
-    return size >= 1000 ? text("%.0f", value) :
-           size >= 100  ? text("%.1f", value) :
-           size >= 0.1  ? text("%.2f", value) :
-                          text("%.4f", value);
+    return size >= 1000  ? text("%.0f", value)
+           : size >= 100 ? text("%.1f", value)
+           : size >= 0.1 ? text("%.2f", value)
+                         : text("%.4f", value);
 }
 
 /* What is compared is what is printed: 0.00004 calls a request are none. */
@@ -133,7 +139,9 @@ unsigned table_finish(struct table *table)
         printf("  %-48s %10s %-9s %10s %s%s\n", row->what,
                row->missing ? "-" : number(row->value), row->unit,
                row->goal >= 0 ? text("<= %s", number(row->goal)) : "",
-               row->goal < 0 ? "" : fails(row) ? "FAILS  " : "ok  ",
+               row->goal < 0 ? ""
+               : fails(row)  ? "FAILS  "
+                             : "ok  ",
                row->note ? row->note : "");
         goals += row->goal >= 0;
         table->failed += fails(row);

@@ -26,7 +26,8 @@ static double when(const struct run *run, const char *name, const char *device)
     double ms = -1;
     size_t i;
 
-    json_array_foreach(list, i, one) {
+    json_array_foreach(list, i, one)
+    {
         const char *of = json_string_value(json_object_get(one, "device"));
 
         if (strcmp(json_string_value(json_object_get(one, "name")), name) ||
@@ -45,7 +46,8 @@ static void check_order(const struct run *run)
     double last = 0;
     size_t i;
 
-    json_array_foreach(list, i, one) {
+    json_array_foreach(list, i, one)
+    {
         double ms = json_number_value(json_object_get(one, "ms"));
 
         cr_assert(ms >= last, "%s at %g ms, after %g ms",
@@ -139,12 +141,14 @@ Test(timeline, by_the_library)
     embed_start(&seen);
     embed_run(loop, 20);
     n = husk_vm_timeline(seen.vm, all, 32);
-    CHECK_EQ(n, N_MOMENTS - 2 + 2); /* without the command's, with the device's */
+    CHECK_EQ(n,
+             N_MOMENTS - 2 + 2); /* without the command's, with the device's */
     for (size_t i = 0; i < n; i++) {
         cr_assert(i == 0 || all[i].ns >= all[i - 1].ns);
         CHECK_EQ(all[i].device, !strcmp(all[i].name, "connected") ||
-                                        !strcmp(all[i].name, "ready") ?
-                                    0 : -1);
+                                        !strcmp(all[i].name, "ready")
+                                    ? 0
+                                    : -1);
     }
     CHECK_STR(all[0].name, "create");
     CHECK_STR(all[n - 1].name, "end");
