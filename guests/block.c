@@ -7,6 +7,7 @@
  *   queues=N depth=N         all of them, 8 requests in all, or what one holds
  *   patience=S               seconds without any answer, 10
  *   only-read                what an earlier guest wrote; takes read-only disks
+ *   endless                  all of it again and again until console input
  *   packed event-idx indirect
  */
 #include "virtio.h"
@@ -231,6 +232,7 @@ int guest_main(void)
     uint64_t chunk = option_number("chunk", 64u << 10);
     uint64_t depth = option_number("depth", 8);
     uint64_t capacity;
+    char c;
 
     if (depth == 0 || depth > DEPTH_MAX)
         exit_fail("depth is 1 to %u", DEPTH_MAX);
@@ -250,13 +252,15 @@ int guest_main(void)
     if (size / SECTOR > capacity)
         size = capacity * SECTOR;
 
-    if (!option_flag("only-read")) {
-        transfer(&d, TYPE_OUT, size);
-        if ((d.dev.accepted & FEATURE_FLUSH) != 0 &&
-            single(&d, TYPE_FLUSH, 0) != 0)
-            exit_fail("flush failed");
-    }
-    transfer(&d, TYPE_IN, size);
+    do {
+        if (!option_flag("only-read")) {
+            transfer(&d, TYPE_OUT, size);
+            if ((d.dev.accepted & FEATURE_FLUSH) != 0 &&
+                single(&d, TYPE_FLUSH, 0) != 0)
+                exit_fail("flush failed");
+        }
+        transfer(&d, TYPE_IN, size);
+    } while (option_flag("endless") && !uart_read(&c));
     print_id(&d);
     if (virtio_needs_reset(&d.dev))
         exit_fail("virtio%u: needs reset", d.dev.number);

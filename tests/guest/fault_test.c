@@ -133,7 +133,7 @@ Test(fault, husk_is_told_to_stop_with_a_child)
     kill(run.pid, SIGTERM);
     run_end(&run);
     check_end(&run, 143, "stopped");
-    cr_assert(now() - asked < 0.5, "%g s", now() - asked);
+    cr_assert(sanitized() || now() - asked < 0.5, "%g s", now() - asked);
     cr_assert(kill(pid, 0) < 0, "process %d is left", pid);
     run_free(&run);
 }
@@ -158,11 +158,11 @@ Test(fault, stopped_and_let_go_on)
 {
     const char *disk = disk_make("disk", 8 << 20);
     struct backend block;
-    struct run run = { 0 };
+    struct run run = { .hold_in = true };
 
     backend_start(&block, "husk-block", fmt("--file=%s", disk), "--queues=2");
     start_husk(&run, "-d", fmt("deadline=0.5,socket=%s", block.socket), "-a",
-               "chunk=16k patience=30", guest("block"));
+               "endless size=2m chunk=16k patience=30", guest("block"));
     cr_assert(run_until(&run, "block: 16384 sectors"), "'%s'", run.err);
     for (unsigned i = 0; i < 3; i++) {
         stop(block.run.pid);
@@ -170,9 +170,10 @@ Test(fault, stopped_and_let_go_on)
         kill(block.run.pid, SIGCONT);
         nap(0.05);
     }
+    run_type(&run, "x");
     run_end(&run);
     check_quiet_end(&run, 0, "pass");
-    disk_check(disk, 8 << 20, 8 << 20);
+    disk_check(disk, 8 << 20, 2 << 20);
     run_free(&run);
     backend_stop(&block);
     CHECK_STR(block.run.err, "");

@@ -267,3 +267,9 @@ struct holdings holdings_of(pid_t pid)
     h.threads = count_entries(fmt("%s/task", base));
     return h;
 }
+
+bool same_holdings(struct holdings a, struct holdings b)
+{
+    return a.fds == b.fds && a.threads == b.threads &&
+           (a.maps == b.maps || sanitized());
+}

@@ -17,8 +17,7 @@ TestSuite(reset, .init = harness_init_kvm, .fini = harness_fini,
 static void check_same(const char *whose, struct holdings before,
                        struct holdings after)
 {
-    cr_assert(after.fds == before.fds && after.threads == before.threads &&
-                  after.maps == before.maps,
+    cr_assert(same_holdings(before, after),
               "%s: %u descriptors, %u threads and %u mappings became %u, %u "
               "and %u",
               whose, before.fds, before.threads, before.maps, after.fds,
