@@ -1,6 +1,7 @@
 # make            build everything            make run    boot a first guest
 # make check      run the tests               make lint   house rules
-# make bench      measure it
+# make bench      measure it                  make linux  boot Debian's kernel
+# make check-lab  test with stock kernels, nested where KVM only emulates
 # make fuzz SECONDS=60, each harness; fuzz-keep, fuzz-coverage
 # SAN=1 sanitizers, WERROR=1 warnings are errors, V=1 show commands
 O ?= build
@@ -187,6 +188,8 @@ run:
 	@$(MAKE) --no-print-directory deps
 	@$(MAKE) --no-print-directory all
 	$(O)/husk run $(O)/guests/devices.elf -d exec=$(O)/backends/husk-rng
+
+include tests/lab/lab.mk
 
 deps:
 	@missing=; for package in $(DEPS); do \
