@@ -14,7 +14,6 @@
 
 #include "boot/params.h"
 #include "devices/doorbell.h"
-#include "devices/names.h"
 #include "vmm/fail.h"
 #include "vmm/sys.h"
 
@@ -859,84 +858,4 @@ size_t husk_vm_console_input(struct husk_vm *vm, const void *data, size_t size)
 {
     return vm->state == VM_RUNNING ? uart_input(&vm->machine.uart, data, size) :
                                      0;
-}
-
-int husk_vm_device_tree(struct husk_vm *vm, void **blob, size_t *size,
-                        struct husk_err *err)
-{
-    if (vm->t_probed == 0)
-        return fail(err, -EAGAIN, "the devices are not known yet");
-    return vm_tree(vm, blob, size, err);
-}
-
-int husk_vm_device(const struct husk_vm *vm, unsigned index,
-                   struct husk_device *info)
-{
-    static const char *const dialects[] = { "none", "none", "specs",
-                                            "messages" };
-    const struct device *device;
-    const struct probe *probe;
-
-    if (index >= vm->n_devices)
-        return -ENOENT;
-    device = vm->devices[index];
-    probe = &device->first;
-    *info = (struct husk_device){
-        .name = device->spec.name,
-        .probe = "none",
-        .round_trips = device->round_trips,
-        .known = device->round_trips > 0,
-    };
-    if (!info->known)
-        return 0;
-    info->features = device->features;
-    info->protocol_features = device->protocol;
-    info->id = probe->id;
-    info->config_size = probe->config_size;
-    info->min_vqs = probe->min_vqs;
-    info->max_vqs = probe->max_vqs;
-    info->vqs = probe->vqs;
-    info->probe = dialects[probe->dialect];
-    info->standalone = probe->standalone;
-    info->address = device->base;
-    info->irq = device->gsi;
-    info->config = device->config;
-    return 0;
-}
-
-const char *husk_device_type_name(uint32_t id)
-{
-    return names_device(id);
-}
-
-const char *husk_feature_name(uint32_t id, unsigned bit)
-{
-    return names_feature(id, bit);
-}
-
-const char *husk_protocol_feature_name(unsigned bit)
-{
-    return names_protocol(bit);
-}
-
-static double between(uint64_t from, uint64_t to)
-{
-    return from && to > from ? (double)(to - from) / 1e6 : 0;
-}
-
-void husk_vm_stats(const struct husk_vm *vm, struct husk_stats *stats)
-{
-    *stats = (struct husk_stats){
-        .exits_io = vm->exits.io,
-        .exits_mmio_read = vm->exits.mmio_read,
-        .exits_mmio_write = vm->exits.mmio_write,
-        .exits_hlt = vm->exits.hlt,
-        .exits_other = vm->exits.other,
-        .setup_ms = between(vm->t_start, vm->t_setup),
-        .probe_ms = between(vm->t_start, vm->t_probed),
-        .first_entry_ms = between(vm->t_start, vm->t_entry),
-        .total_ms = between(vm->t_start, vm->t_end),
-        .boots = vm->boots,
-        .console_dropped = vm->console.dropped,
-    };
 }
