@@ -110,6 +110,10 @@ static void send_out(struct session *s)
             ev_io_start(s->dev->loop, &s->writable);
             return;
         }
+        if (n < 0 && (errno == EPIPE || errno == ECONNRESET)) {
+            session_close(s); /* it hung up before it had its answer */
+            return;
+        }
         if (n < 0) {
             session_fail(s, "answering request %u: %s", s->in.header.request,
                          strerror(errno));
