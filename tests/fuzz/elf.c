@@ -32,16 +32,58 @@ static void check_segment(const uint8_t *image, const uint8_t *ph, bool fresh)
         CHECK_EQ(at[i], fresh ? MARK : 0);
 }
 
+static uint64_t padded(uint64_t size, uint64_t align)
+{
+    return (size + align - 1) / align * align;
+}
+
+/* Notes as the loader must have found them, each of them whole. */
+static void check_notes(const uint8_t *image, const uint8_t *ph,
+                        struct elf_info *seen)
+{
+    uint64_t left = get64(ph + 32), align = get64(ph + 48) == 8 ? 8 : 4;
+    const uint8_t *note;
+
+    if (get32(ph) != 4)
+        return;
+    for (note = image + get64(ph + 8); left >= 12;) {
+        uint32_t namesz = get32(note), descsz = get32(note + 4);
+        uint64_t desc = padded(12 + (uint64_t)namesz, align), all;
+
+        CHECK(desc <= left && descsz <= left - desc);
+        if (namesz == 6 && !memcmp(note + 12, "Linux", 6))
+            seen->is_linux = true;
+        if (namesz == 4 && !memcmp(note + 12, "Xen", 4) &&
+            get32(note + 8) == 18) {
+            CHECK(descsz == 4 || descsz == 8);
+            seen->has_pvh = true;
+            seen->pvh_entry =
+                descsz == 4 ? get32(note + desc) : get64(note + desc);
+        }
+        all = padded(desc + descsz, align);
+        if (all > left)
+            break;
+        note += all;
+        left -= all;
+    }
+}
+
 /* The loader reads notes, segments and entry; look at the first two again. */
 static void check_loaded(const uint8_t *image, size_t size, bool fresh,
                          const struct elf_info *info)
 {
     uint64_t phoff = get64(image + 32);
     unsigned n = get16(image + 56);
+    struct elf_info seen = { 0 };
 
     CHECK(size >= 64 && phoff <= size && n * 56 <= size - phoff);
-    for (unsigned i = 0; i < n; i++)
+    for (unsigned i = 0; i < n; i++) {
         check_segment(image, image + phoff + 56 * i, fresh);
+        check_notes(image, image + phoff + 56 * i, &seen);
+    }
+    CHECK_EQ(info->is_linux, seen.is_linux);
+    CHECK_EQ(info->has_pvh, seen.has_pvh);
+    CHECK_EQ(info->pvh_entry, seen.pvh_entry);
     CHECK(mem_at(ram_mem(), info->entry, 1) != NULL);
     CHECK(info->entry < info->end);
     CHECK(mem_at(ram_mem(), info->end, 0) != NULL);

@@ -82,7 +82,7 @@ extern uint64_t fuzz_now;
 /* Called by every fuzz_poll() first: the other side's turn. NULL: none. */
 extern void (*fuzz_turn)(void);
 
-/* The lowest number that a new descriptor would get: it tells a leak. */
-int fuzz_lowest_fd(void);
+/* Descriptors that are open. */
+unsigned fuzz_open_fds(void);
 
 #endif

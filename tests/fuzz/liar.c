@@ -26,6 +26,7 @@ void liar_connect(struct liar *liar, int fd)
     liar->drip = 0;
     liar->silent = liar->closing = liar->deaf = false;
     liar->status = 0;
+    liar->flagrant = liar->shifted = false;
 }
 
 void liar_hang_up(struct liar *liar)
@@ -308,10 +309,57 @@ static bool bend(struct liar *liar, uint8_t lie, struct answer *answer)
     return true;
 }
 
+/* Bytes of payload that such an answer must have, or 0 where that depends. */
+static size_t fixed_size(uint32_t request)
+{
+    switch (request) {
+    case VU_GET_BACKEND_SPECS: /* the size tells the dialect */
+    case VU_GET_SHMEM_CONFIG:
+    case VU_GET_CONFIG:
+    case VU_GET_INFLIGHT_FD:
+        return 0;
+    case VU_GET_CONFIG_SIZE:
+    case VU_GET_MIN_VQ:
+        return 4;
+    default:
+        return 8;
+    }
+}
+
+/* Whether a front-end must not take this for an answer, whatever it says. */
+static bool is_flagrant(const struct answer *truth, const struct answer *answer)
+{
+    uint32_t request = truth->header.request;
+    size_t size = fixed_size(request), same = 0;
+
+    if ((answer->header.flags & VU_VERSION_MASK) != VU_VERSION ||
+        !(answer->header.flags & VU_REPLY) || answer->n_fds != truth->n_fds)
+        return true;
+    if (request == VU_GET_BACKEND_SPECS)
+        return false;
+    if (answer->header.request != request)
+        return true;
+    if (size && answer->size != size)
+        return true;
+    if (request == VU_GET_VRING_BASE) /* of this ring */
+        same = 4;
+    /* as sent: a config space's offset and size */
+    if (request == VU_GET_CONFIG)
+        same = 8;
+    return same && (answer->size != truth->size ||
+                    memcmp(answer->payload, truth->payload, same) != 0);
+}
+
+/* A lie after which the front-end may be one answer ahead or behind. */
+static bool shifts(uint8_t lie)
+{
+    return lie == 3 || (lie >= 13 && lie <= 17) || lie == 20;
+}
+
 static void answer_request(struct liar *liar, const struct vu_header *header,
                            const uint8_t *payload)
 {
-    struct answer answer = { .n_fds = 0 };
+    struct answer answer = { .n_fds = 0 }, truth;
     bool send;
     uint8_t lie;
 
@@ -324,7 +372,11 @@ static void answer_request(struct liar *liar, const struct vu_header *header,
         liar->lied = true;
         liar->order.features |= VHOST_F_PROTOCOL_FEATURES; /* or so it said */
     }
+    truth = answer;
+    liar->shifted |= shifts(lie);
     send = bend(liar, lie, &answer);
+    if (send && !liar->shifted)
+        liar->flagrant |= is_flagrant(&truth, &answer);
     if (send)
         send_answer(liar, &answer);
     if (send && liar->n_held) {

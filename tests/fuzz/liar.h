@@ -24,6 +24,8 @@ struct liar {
     int stop_fd;  /* written to where the run is to end */
     struct input lies;
     bool lied;
+    bool flagrant; /* an answer broke the protocol: nobody may take it */
+    bool shifted;  /* answers and requests may no longer be pairs */
 
     /* what it says it is */
     uint64_t features, protocol;

@@ -129,13 +129,16 @@ static bool opens_files(const char *text)
     return at && strchr(at, '/');
 }
 
-static void try_spec(struct input *in)
+/* A spec, or what a whole one goes on with. */
+static void try_spec(struct input *in, const char *begin)
 {
-    char *text = take_text(in, input_left(in));
+    char *rest = take_text(in, input_left(in)), *text = NULL;
     struct husk_err err = { 0 };
     struct spec spec;
     int rc;
 
+    CHECK(asprintf(&text, "%s%s", begin, rest) >= 0);
+    free(rest);
     if (!opens_files(text)) {
         rc = spec_parse(&spec, text, 3, &err);
         if (rc == 0) {
@@ -271,9 +274,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     if (!sink)
         sink = fopen("/dev/null", "w");
     CHECK(sink != NULL);
-    switch (input_u8(&in) % 4) {
+    switch (input_u8(&in) % 5) {
     case 0:
-        try_spec(&in);
+        try_spec(&in, "");
+        break;
+    case 4:
+        try_spec(&in, "socket=a,");
         break;
     case 1:
         try_words(&in);

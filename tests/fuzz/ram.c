@@ -76,7 +76,7 @@ void ram_board(struct boot_board *board, struct input *in)
                                   .config_size = i };
         if (flags & 16) {
             devices[i].size = (1ull + input_u8(in)) * 0x1000;
-            devices[i].gsi = input_u8(in) % 24;
+            devices[i].gsi = input_u8(in) % 28; /* 24 pins */
             devices[i].id = input_u32(in);
         }
     }

@@ -39,7 +39,7 @@ static struct run {
     struct mmio_call calls[MMIO_MAX_CALLS];
     unsigned n_calls, left; /* left: calls of leave() */
     uint8_t config[MMIO_MAX_CONFIG];
-    int lowest;
+    unsigned opened; /* descriptors, before */
 } run;
 
 static void make_host(void)
@@ -537,7 +537,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
     make_host();
     memset(&run, 0, sizeof run);
-    run.lowest = fuzz_lowest_fd();
+    run.opened = fuzz_open_fds();
     setup = input_cut(&in, 8);
     set_up(&setup);
     steps = input_cut(&in, input_u16(&in));
@@ -547,6 +547,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     transport_fini(&run.t);
     shm_fini(&run.shm);
     count_of(host.call);
-    CHECK_EQ(fuzz_lowest_fd(), run.lowest);
+    CHECK_EQ(fuzz_open_fds(), run.opened);
     return 0;
 }

@@ -52,7 +52,7 @@ static struct run {
     unsigned n_statuses;
     uint8_t config[FRONTEND_MAX_CONFIG];
     unsigned arrived;
-    int lowest; /* free descriptor, before */
+    unsigned opened; /* descriptors, before */
 } run;
 
 static void make_host(void)
@@ -126,6 +126,7 @@ static void judge(int rc)
 
     if (rc == 0) {
         CHECK(!fe->lost);
+        CHECK(!run.liar.flagrant || run.liar.shifted);
         CHECK_EQ(fe->head, fe->tail);
         CHECK_EQ(fe->wire.sent, fe->wire.end);
         CHECK_EQ(fe->config_due, 0);
@@ -478,7 +479,7 @@ static void clean_up(void)
     for (unsigned i = 0; i < RINGS; i++)
         while (read(host.kick[i], &count, sizeof count) > 0)
             ;
-    CHECK_EQ(fuzz_lowest_fd(), run.lowest);
+    CHECK_EQ(fuzz_open_fds(), run.opened);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
@@ -487,7 +488,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
     make_host();
     memset(&run, 0, sizeof run);
-    run.lowest = fuzz_lowest_fd();
+    run.opened = fuzz_open_fds();
     run.liar.fd = -1;
     run.liar.attached = host.attached;
     run.liar.stop_fd = run.fe.stop_fd = host.stop;

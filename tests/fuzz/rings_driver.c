@@ -146,6 +146,10 @@ void rings_offer(struct input *in)
     run.rude |= run.offered - (uint32_t)w->next_used > w->size;
     if (w->packed)
         return;
+    if (shape & 0x80) { /* a head of somewhere else */
+        first = input_u8(in) % (w->size + 2);
+        run.rude = true;
+    }
     rings_store_16(w->avail + 4 + 2 * (run.free % w->size), first);
     run.free++;
     rings_store_16(w->avail + 2, run.free);

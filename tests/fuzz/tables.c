@@ -74,10 +74,7 @@ static void check_tree(const struct boot_board *board)
     unsigned devices = 0, cpus = 0;
     const char *text;
 
-    if (rc < 0) {
-        check_error(rc, &err);
-        return;
-    }
+    CHECK_EQ(rc, 0); /* no board of these is too large for it */
     CHECK_EQ(fdt_check_full(tree, size), 0);
     node = fdt_path_offset(tree, "/chosen");
     text = fdt_getprop(tree, node, "bootargs", &length);
@@ -123,6 +120,10 @@ static void check_acpi(const struct boot_board *board)
     gpa_t at;
 
     check_only(LAYOUT_ACPI, LAYOUT_MPTABLE);
+    if (mem.size >= LAYOUT_HIGH_START && board->cpus <= 255)
+        CHECK_EQ(rc, 0);
+    if (mem.size < LAYOUT_ACPI)
+        CHECK_EQ(rc, -ENOMEM);
     if (rc < 0) {
         check_error(rc, &err);
         return;
@@ -150,8 +151,14 @@ static void check_mptable(const struct boot_board *board)
     struct husk_err err = { 0 };
     int rc = mptable_write(board, &err);
     const uint8_t *pointer, *table;
+    bool has_pins = true;
 
     check_only(LAYOUT_MPTABLE, LAYOUT_RESET);
+    for (unsigned i = 0; i < board->n_virtio; i++)
+        has_pins &= board->virtio[i].gsi < 24;
+    if (mem.size >= LAYOUT_HIGH_START && board->cpus <= 250)
+        CHECK_EQ(rc, has_pins ? 0 : -EINVAL);
+    CHECK(rc < 0 || (has_pins && board->cpus < 256));
     if (rc < 0) {
         check_error(rc, &err);
         return;
