@@ -56,7 +56,7 @@ UNIT_HELP += tests/unit/far.c tests/unit/model.c tests/unit/interview.c \
 
 # On real KVM; without one they are skipped.
 GUEST_TESTS = hello console devices exits failure tree library api strict faulty
-GUEST_TESTS += qsd virtiofs bundled config reset reconnect orphan fault shm
+GUEST_TESTS += qsd virtiofs bundled config reset reconnect comeback orphan fault shm
 GUEST_TESTS += timeline
 GUEST_HELP = tests/guest/embed.c tests/guest/run.c tests/guest/harness.c tests/guest/disk.c
 

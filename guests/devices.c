@@ -7,16 +7,17 @@
  *   packed event-idx indirect ring-reset   accept that feature and use it
  *   reset=N                  so many more lives a device, one request a queue
  *   strict                   a queue without an answer fails the guest
+ *   patience=S               seconds that an answer may take, 1
  *   hold                     wait for the console after each device's first
  *                            life, and after its last
  */
 #include "virtio.h"
 
 #define BUFFER_SIZE 64u
-#define PATIENCE    1000u /* milliseconds */
 
 struct options {
     uint64_t count, depth, ring, resets;
+    uint64_t patience; /* milliseconds */
     uint64_t accept;
     bool strict, ring_reset, hold;
 };
@@ -45,7 +46,8 @@ static bool ask(struct queue *q, uint8_t *buffers, uint32_t number)
  * and *size are those of the last answer that came.
  */
 static bool exchange(struct queue *q, uint8_t *buffers, uint64_t count,
-                     uint64_t depth, uint32_t *last, uint32_t *size)
+                     uint64_t depth, uint64_t patience, uint32_t *last,
+                     uint32_t *size)
 {
     uint64_t sent = 0, got = 0;
 
@@ -55,7 +57,7 @@ static bool exchange(struct queue *q, uint8_t *buffers, uint64_t count,
     while (got < count) {
         uint64_t before = sent;
 
-        if (!virtio_wait(q->dev, time_after(PATIENCE)))
+        if (!virtio_wait(q->dev, time_after(patience)))
             return false;
         while (queue_get(q, last, size)) {
             got++;
@@ -98,7 +100,8 @@ static const char *bring_up(struct virtio *dev, struct queue *queues,
     return error;
 }
 
-static void again_by_ring_reset(struct queue *q, uint8_t *buffers)
+static void again_by_ring_reset(struct queue *q, uint8_t *buffers,
+                                uint64_t patience)
 {
     const char *error = queue_reset(q);
     uint32_t last = 0, size = 0;
@@ -110,7 +113,7 @@ static void again_by_ring_reset(struct queue *q, uint8_t *buffers)
         note_failure(q->dev, error);
         return;
     }
-    answered = exchange(q, buffers, 1, 1, &last, &size);
+    answered = exchange(q, buffers, 1, 1, patience, &last, &size);
     report(q, buffers, answered, last, size);
 }
 
@@ -125,8 +128,8 @@ static void one_life(struct virtio *dev, struct queue *queues, uint8_t *buffers,
     }
     for (unsigned i = 0; i < dev->n_queues; i++) {
         uint32_t last = 0, size = 0;
-        bool answered =
-            exchange(&queues[i], buffers, o->count, o->depth, &last, &size);
+        bool answered = exchange(&queues[i], buffers, o->count, o->depth,
+                                 o->patience, &last, &size);
 
         report(&queues[i], buffers, answered, last, size);
         /* what was not answered may still be written to */
@@ -135,7 +138,7 @@ static void one_life(struct virtio *dev, struct queue *queues, uint8_t *buffers,
     }
     if (o->ring_reset && (dev->accepted & FEATURE_RING_RESET) != 0)
         for (unsigned i = 0; i < dev->n_queues; i++)
-            again_by_ring_reset(&queues[i], buffers);
+            again_by_ring_reset(&queues[i], buffers, o->patience);
 }
 
 static void more_lives(struct virtio *dev, struct queue *queues,
@@ -152,7 +155,8 @@ static void more_lives(struct virtio *dev, struct queue *queues,
             return;
         }
         for (unsigned i = 0; i < dev->n_queues; i++) {
-            if (!exchange(&queues[i], buffers, 1, 1, &last, &size)) {
+            if (!exchange(&queues[i], buffers, 1, 1, o->patience, &last,
+                          &size)) {
                 note_failure(dev, "no answer after a reset");
                 return;
             }
@@ -222,6 +226,7 @@ static void read_options(struct options *o)
     o->depth = option_number("depth", 1);
     o->ring = option_number("ring", 8);
     o->resets = option_number("reset", 0);
+    o->patience = 1000 * option_number("patience", 1);
     o->strict = option_flag("strict");
     o->hold = option_flag("hold");
     o->ring_reset = option_flag("ring-reset");

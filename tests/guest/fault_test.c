@@ -161,12 +161,12 @@ Test(fault, stopped_and_let_go_on)
     struct run run = { .hold_in = true };
 
     backend_start(&block, "husk-block", fmt("--file=%s", disk), "--queues=2");
-    start_husk(&run, "-d", fmt("deadline=0.5,socket=%s", block.socket), "-a",
+    start_husk(&run, "-d", fmt("deadline=1,socket=%s", block.socket), "-a",
                "endless size=2m chunk=16k patience=30", guest("block"));
     cr_assert(run_until(&run, "block: 16384 sectors"), "'%s'", run.err);
     for (unsigned i = 0; i < 3; i++) {
         stop(block.run.pid);
-        nap(i ? 0.1 : 1.2);
+        nap(i ? 0.1 : 1.5);
         kill(block.run.pid, SIGCONT);
         nap(0.05);
     }
@@ -186,7 +186,8 @@ Test(fault, stopped_and_let_go_on_late)
 {
     struct pair p;
 
-    begin(&p, "reconnect=on,deadline=0.3", "hold strict reset=20", "devices");
+    begin(&p, "reconnect=on,deadline=1", "hold strict patience=20 reset=20",
+          "devices");
     cr_assert(run_until(&p.run, "holding\n"), "'%s'", p.run.err);
     stop(p.bad.run.pid);
     run_type(&p.run, "x");

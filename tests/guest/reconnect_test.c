@@ -7,7 +7,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include "tests/guest/disk.h"
@@ -212,7 +211,7 @@ Test(reconnect, hung_up)
     peer_start(&peer, "--cut=SET_VRING_ENABLE:3", "--faults-once",
                "--connections=2");
     run_husk(&run, "-d", fmt("reconnect=on,socket=%s", peer.socket), "-a",
-             "strict count=100", guest("devices"));
+             "strict patience=20 count=100", guest("devices"));
     check_end(&run, 0, "pass");
     CHECK_EQ(count_text(run.err, BACK), 1);
     run_free(&run);
@@ -392,7 +391,7 @@ Test(reconnect, reset_while_it_is_away)
 
         run_start(&loop, argv);
         start_husk(&run, "-d", fmt("reconnect=on,wait=10,socket=%s", path),
-                   "-a", fmt("hold strict reset=50 %s", rings[i]),
+                   "-a", fmt("hold strict patience=20 reset=50 %s", rings[i]),
                    guest("devices"));
         cr_assert(run_until(&run, "holding\n"), "'%s'", run.err);
         kill(loop.pid, SIGKILL);
@@ -425,7 +424,7 @@ Test(reconnect, killed_between_resets)
     start_husk(&run, "-d",
                fmt("reconnect=on,%s", saying(pids, fmt("%s --queues=2 --fd=$0",
                                                        built("husk-loop")))),
-               "-a", "hold strict reset=600", guest("devices"));
+               "-a", "hold strict patience=20 reset=600", guest("devices"));
     cr_assert(run_until(&run, "holding\n"), "'%s'", run.err);
     before = holdings_of(run.pid);
     run_type(&run, "x");
@@ -529,106 +528,4 @@ Test(reconnect, without_inflight)
              1);
     CHECK_EQ(count_text(run.err, "violation"), 0);
     run_free(&run);
-}
-
-/* One that dies at the message, then one that may die again, then one that
- * serves. */
-static const char *dying(const char *message, const char *again)
-{
-    const char *peer = built("husk-peer");
-    const char *serve =
-        fmt("%s --reconnected --config-size=4 --max-vqs=2 "
-            "--protocol=1b229 --features=570000000 2>>%s --fd=$0",
-            peer, place("peer.err"));
-    const char *marks = place(fmt("%s.%s", message, again ? again : "once"));
-
-    if (!again)
-        again = "SET_OWNER#99";
-    return fmt("exec=sh -c 'if [ -e %s.2 ]; then exec %s; fi; "
-               "if [ -e %s.1 ]; then : >%s.2; exec %s --die-at=%s; fi; "
-               ": >%s.1; exec %s --die-at=%s' {fd}",
-               marks, serve, marks, marks, serve, again, marks, serve, message);
-}
-
-/* What the back-ends said in all: that they die, and nothing else. */
-static const char *peer_words(void)
-{
-    FILE *file = fopen(place("peer.err"), "re");
-    char text[4096];
-    size_t n;
-
-    cr_assert(file);
-    n = fread(text, 1, sizeof text - 1, file);
-    text[n] = 0;
-    fclose(file);
-    return fmt("%s", text);
-}
-
-static void dies_at(const char *message, const char *again, const char *append)
-{
-    struct run run = { 0 };
-    const char *words;
-
-    unlink(place("peer.err"));
-    run_husk(&run, "-d", fmt("reconnect=10,%s", dying(message, again)), "-a",
-             fmt("strict count=3 reset=2 %s", append), guest("devices"));
-    words = peer_words();
-    cr_assert(run.status == 0 && count_text(run.err, BACK) == 1 &&
-                  count_text(run.err, "connecting again\n") == 1 &&
-                  count_text(words, "\n") == count_text(words, "dies at") &&
-                  count_text(words, "\n") == (again ? 2 : 1),
-              "%s, %s: status %d, '%s', '%s', '%s'", message,
-              again ? again : "", run.status, run.out, run.err, words);
-    check_end(&run, 0, "pass");
-    run_free(&run);
-}
-
-/* Whatever the guest's accesses cause. */
-Test(reconnect, dies_at_each_message)
-{
-    static const char *const messages[] = {
-        "SET_FEATURES",     "SET_STATUS#1",     "SET_STATUS#2",
-        "SET_STATUS#3",     "SET_STATUS#4",     "SET_STATUS#5",
-        "SET_STATUS#6",     "GET_STATUS#1",     "SET_VRING_NUM#1",
-        "SET_VRING_NUM#2",  "SET_VRING_ADDR",   "SET_VRING_BASE#2",
-        "SET_VRING_ERR#2",  "SET_VRING_CALL",   "SET_VRING_KICK#1",
-        "SET_VRING_KICK#2", "SET_VRING_ENABLE", "SET_VRING_ENABLE#3",
-        "GET_VRING_BASE#1", "GET_VRING_BASE#2", "RESET_DEVICE",
-        "ADD_MEM_REG",
-    };
-
-    for (size_t i = 0; i < sizeof messages / sizeof messages[0]; i++)
-        dies_at(messages[i], NULL, i % 2 ? "packed" : "");
-}
-
-/* And then again, on the way back. */
-Test(reconnect, dies_at_each_message_of_the_return)
-{
-    static const char *const messages[] = {
-        "SET_OWNER",
-        "GET_FEATURES",
-        "GET_PROTOCOL_FEATURES",
-        "SET_PROTOCOL_FEATURES",
-        "41",
-        "GET_QUEUE_NUM",
-        "GET_MAX_MEM_SLOTS",
-        "SET_BACKEND_REQ_FD",
-        "GET_CONFIG",
-        "SET_FEATURES",
-        "SET_STATUS",
-        "GET_STATUS",
-        "ADD_MEM_REG",
-        "SET_INFLIGHT_FD",
-        "SET_VRING_NUM",
-        "SET_VRING_ADDR",
-        "SET_VRING_BASE",
-        "SET_VRING_ERR",
-        "SET_VRING_CALL",
-        "SET_VRING_KICK",
-        "SET_VRING_ENABLE",
-        "SET_STATUS#3",
-    };
-
-    for (size_t i = 0; i < sizeof messages / sizeof messages[0]; i++)
-        dies_at("SET_VRING_ENABLE#2", messages[i], "");
 }
