@@ -69,8 +69,9 @@ int shm_init(struct shm *shm, const struct vu_shm_config *config,
     return rc;
 }
 
-static void forget(struct shm_region *region)
+static void forget(struct shm *shm, struct shm_region *region)
 {
+    shm->n_mappings -= region->n_mappings;
     for (unsigned i = 0; i < region->n_mappings; i++)
         close(region->mappings[i].fd);
     free(region->mappings);
@@ -81,7 +82,7 @@ static void forget(struct shm_region *region)
 void shm_fini(struct shm *shm)
 {
     for (unsigned i = 0; i < shm->n; i++) {
-        forget(&shm->regions[i]);
+        forget(shm, &shm->regions[i]);
         if (shm->regions[i].map)
             munmap(shm->regions[i].map, shm->regions[i].size);
     }
@@ -116,7 +117,8 @@ static struct shm_region *judge(const struct shm *shm, const struct vu_map *map)
     return region;
 }
 
-static int check_free(const struct shm_region *region, const struct vu_map *map)
+static int check_free(const struct shm *shm, const struct shm_region *region,
+                      const struct vu_map *map)
 {
     for (unsigned i = 0; i < region->n_mappings; i++) {
         const struct shm_mapping *other = &region->mappings[i];
@@ -125,7 +127,7 @@ static int check_free(const struct shm_region *region, const struct vu_map *map)
             other->offset < map->shm_offset + map->size)
             return -EEXIST;
     }
-    return region->n_mappings < SHM_MAX_MAPPINGS ? 0 : -ENOSPC;
+    return shm->n_mappings < SHM_MAX_MAPPINGS ? 0 : -ENOSPC;
 }
 
 static int make_anonymous(struct shm_region *region, uint64_t offset,
@@ -141,12 +143,15 @@ static int make_anonymous(struct shm_region *region, uint64_t offset,
     return 0;
 }
 
-static int map_locked(struct shm_region *region, const struct vu_map *map,
-                      int fd)
+static int map_locked(struct shm *shm, struct shm_region *region,
+                      const struct vu_map *map, int fd)
 {
-    int protection = PROT_READ | (map->flags & VU_MAP_WRITABLE ? PROT_WRITE : 0);
+    /* Where the guest may not write, it writes to a copy of the page: an access
+     * that failed would leave KVM_RUN with nothing to say whose it was. */
+    int how = map->flags & VU_MAP_WRITABLE ? MAP_SHARED :
+                                             MAP_PRIVATE | MAP_NORESERVE;
     struct shm_mapping *grown;
-    int rc = check_free(region, map), own;
+    int rc = check_free(shm, region, map), own;
 
     if (rc < 0)
         return rc;
@@ -158,8 +163,9 @@ static int map_locked(struct shm_region *region, const struct vu_map *map,
     own = fcntl(fd, F_DUPFD_CLOEXEC, 3);
     if (own < 0)
         return -errno;
-    if (mmap(region->map + map->shm_offset, map->size, protection,
-             MAP_SHARED | MAP_FIXED, fd, (off_t)map->fd_offset) == MAP_FAILED) {
+    if (mmap(region->map + map->shm_offset, map->size,
+             PROT_READ | PROT_WRITE, how | MAP_FIXED, fd,
+             (off_t)map->fd_offset) == MAP_FAILED) {
         rc = -errno;
         close(own);
         /* what was there may be gone: a hole would fail the guest's access */
@@ -167,6 +173,7 @@ static int map_locked(struct shm_region *region, const struct vu_map *map,
         return rc;
     }
     keep_to_ourselves(region->map + map->shm_offset, map->size);
+    shm->n_mappings++;
     grown[region->n_mappings++] = (struct shm_mapping){
         .offset = map->shm_offset, .size = map->size,
         .file_end = map->fd_offset + map->size, .fd = own };
@@ -188,7 +195,7 @@ int shm_map(struct shm *shm, const struct vu_map *map, int fd)
         (uint64_t)st.st_size < map->fd_offset + map->size)
         return -EINVAL; /* its pages would fault */
     pthread_mutex_lock(&shm->lock);
-    rc = map_locked(region, map, fd);
+    rc = map_locked(shm, region, map, fd);
     pthread_mutex_unlock(&shm->lock);
     return rc;
 }
@@ -210,6 +217,7 @@ int shm_unmap(struct shm *shm, const struct vu_map *map)
         if (rc == 0) {
             close(mapping->fd);
             *mapping = region->mappings[--region->n_mappings];
+            shm->n_mappings--;
         }
         break;
     }
@@ -228,7 +236,7 @@ void shm_clear(struct shm *shm)
         for (unsigned k = 0; k < region->n_mappings; k++)
             make_anonymous(region, region->mappings[k].offset,
                            region->mappings[k].size);
-        forget(region);
+        forget(shm, region);
     }
     pthread_mutex_unlock(&shm->lock);
 }

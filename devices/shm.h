@@ -15,7 +15,7 @@
 #include "devices/vhost_user.h"
 #include "vmm/mem.h"
 
-#define SHM_MAX_MAPPINGS 1024u /* of one region at a time */
+#define SHM_MAX_MAPPINGS 1024u /* of one device at a time; a descriptor each */
 
 struct shm_mapping {
     uint64_t offset, size; /* in the region */
@@ -34,6 +34,7 @@ struct shm_region {
 
 struct shm {
     pthread_mutex_t lock; /* of the mappings; the rest is fixed */
+    unsigned n_mappings;  /* in all regions */
     unsigned n;
     struct shm_region *regions;
 };
@@ -52,8 +53,9 @@ void shm_fini(struct shm *shm);
 const struct shm_region *shm_find(const struct shm *shm, uint32_t id);
 
 /*
- * Map a file, which stays the caller's to close; unmap what was mapped. Any
- * thread.
+ * Map a file; where it is mapped read-only the guest's writes stay its own, in
+ * copies of the pages, until the mapping ends. The file stays the caller's to close. Or
+ * unmap what was mapped. Any thread.
  *   -EINVAL  no such region, not whole pages, outside it, unknown flags, the
  *            file is too short, or it is not what was mapped
  *   -EEXIST  something is mapped there

@@ -338,11 +338,12 @@ Test(shm, full, .timeout = 20)
 
     rig_init(&rig);
     shm_fini(&rig.shm);
-    config.n_regions = 1;
-    config.size[3] = (SHM_MAX_MAPPINGS + 8) * PAGE;
+    config.n_regions = 2;
+    config.size[3] = config.size[4] = SHM_MAX_MAPPINGS * PAGE;
     cr_assert_eq(shm_init(&rig.shm, &config, &err), 0);
-    do {
-        what.shm_offset = n * PAGE;
+    do { /* in turn: the regions share the limit */
+        what.shmid = 3 + n % 2;
+        what.shm_offset = n / 2 * PAGE;
         rc = shm_map(&rig.shm, &what, rig.fd);
         n += rc == 0;
     } while (rc == 0);
@@ -350,8 +351,35 @@ Test(shm, full, .timeout = 20)
     cr_assert(rc == -ENOSPC || rc == -EMFILE, "%d", rc);
     cr_assert_leq(n, SHM_MAX_MAPPINGS);
     cr_assert_gt(n, 100);
+    what.shmid = 3;
     what.shm_offset = 0;
     cr_assert_eq(shm_unmap(&rig.shm, &what), 0);
     cr_assert_eq(shm_map(&rig.shm, &what, rig.fd), 0);
+    shm_clear(&rig.shm);
+    cr_assert_eq(shm_map(&rig.shm, &what, rig.fd), 0);
+    rig_fini(&rig);
+}
+
+/* The guest writes to what is mapped read-only: to a copy of its own. */
+Test(shm, read_only_is_copied, .timeout = 10)
+{
+    struct vu_map what = request(2, 1, 0);
+    struct rig rig;
+    uint8_t *map;
+    char first;
+
+    rig_init(&rig);
+    what.flags = 0;
+    cr_assert_eq(shm_map(&rig.shm, &what, rig.fd), 0);
+    map = shm_find(&rig.shm, 3)->map + 2 * PAGE;
+    cr_assert_eq(map[1], 'p');
+    map[1] = 'q';
+    cr_assert_eq(map[1], 'q');
+    cr_assert_eq(pread(rig.fd, &first, 1, 1), 1);
+    cr_assert_eq(first, 'p', "the file holds '%c'", first);
+    cr_assert_eq(shm_unmap(&rig.shm, &what), 0);
+    cr_assert_eq(map[1], 0);
+    cr_assert_eq(shm_map(&rig.shm, &what, rig.fd), 0);
+    cr_assert_eq(map[1], 'p');
     rig_fini(&rig);
 }
