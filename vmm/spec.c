@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 #include <sys/un.h>
 #include <unistd.h>
 
@@ -26,8 +27,8 @@ static int take_number(const char *key, const char *value, uint32_t min,
     char *end;
     unsigned long long number;
 
-    errno = 0;
-    number = strtoull(value, &end, 0);
+    errno = 0; /* 010 is ten */
+    number = strtoull(value, &end, strncasecmp(value, "0x", 2) ? 10 : 16);
     if (!isdigit((unsigned char)value[0]) || *end || errno || number < min ||
         number > max)
         return fail(err, -EINVAL, "%s=%s: give a number from %u to %u", key,
@@ -63,7 +64,6 @@ static int take_socket(struct spec *spec, const char *value,
         return fail(err, -EINVAL, "socket path of %zu bytes, at most %zu are "
                     "possible: %.40s...", strlen(value),
                     sizeof address.sun_path - 1, value);
-    free(spec->socket);
     spec->socket = strdup(value);
     return spec->socket ? 0 : fail(err, -ENOMEM, "out of memory");
 }
@@ -126,7 +126,6 @@ static int take_config(struct spec *spec, const char *value,
     uint32_t size = spec->given.config_size;
     int n;
 
-    free(spec->config);
     spec->config = calloc(1, FRONTEND_MAX_CONFIG + 1);
     if (!spec->config)
         return fail(err, -ENOMEM, "out of memory");
@@ -201,43 +200,71 @@ static int take_queue_size(struct spec *spec, const char *value,
     return rc;
 }
 
-static int take_pair(struct spec *spec, const char *key, const char *value,
-                     struct husk_err *err)
+static int take_id(struct spec *spec, const char *value, struct husk_err *err)
 {
-    struct probe_given *given = &spec->given;
+    spec->given.has_id = true;
+    return take_number("id", value, 1, UINT32_MAX, &spec->given.id, err);
+}
 
-    if (!strcmp(key, "socket"))
-        return take_socket(spec, value, err);
-    if (!strcmp(key, "id")) {
-        given->has_id = true;
-        return take_number(key, value, 1, UINT32_MAX, &given->id, err);
+static int take_vqs(struct spec *spec, const char *value, struct husk_err *err)
+{
+    spec->given.has_vqs = true;
+    return take_number("vqs", value, 1, FRONTEND_MAX_VQS, &spec->given.vqs,
+                       err);
+}
+
+static int take_inband(struct spec *spec, const char *value,
+                       struct husk_err *err)
+{
+    spec->given.inband = !strcmp(value, "on");
+    if (!spec->given.inband && strcmp(value, "off"))
+        return fail(err, -EINVAL, "inband=%s: give on or off", value);
+    return 0;
+}
+
+static int take_deadline(struct spec *spec, const char *value,
+                         struct husk_err *err)
+{
+    return take_seconds("deadline", value, 0.001, &spec->deadline, err);
+}
+
+static int take_wait(struct spec *spec, const char *value, struct husk_err *err)
+{
+    return take_seconds("wait", value, 0, &spec->wait, err);
+}
+
+static const struct {
+    const char *name;
+    int (*take)(struct spec *spec, const char *value, struct husk_err *err);
+} keys[] = {
+    { "socket", take_socket },
+    { "id", take_id },
+    { "vqs", take_vqs },
+    { "config-size", take_config_size },
+    { "config", take_config },
+    { "queue-size", take_queue_size },
+    { "probe", take_probe },
+    { "inband", take_inband },
+    { "deadline", take_deadline },
+    { "wait", take_wait },
+    { "reconnect", take_reconnect },
+    { "name", take_name },
+};
+
+#define KEYS (sizeof keys / sizeof keys[0])
+
+/* seen has a bit for each of the keys. */
+static int take_pair(struct spec *spec, const char *key, const char *value,
+                     unsigned *seen, struct husk_err *err)
+{
+    for (size_t i = 0; i < KEYS; i++) {
+        if (strcmp(key, keys[i].name))
+            continue;
+        if (*seen >> i & 1)
+            return fail(err, -EINVAL, "%s= is given twice", key);
+        *seen |= 1u << i;
+        return keys[i].take(spec, value, err);
     }
-    if (!strcmp(key, "vqs")) {
-        given->has_vqs = true;
-        return take_number(key, value, 1, FRONTEND_MAX_VQS, &given->vqs, err);
-    }
-    if (!strcmp(key, "config-size"))
-        return take_config_size(spec, value, err);
-    if (!strcmp(key, "config"))
-        return take_config(spec, value, err);
-    if (!strcmp(key, "probe"))
-        return take_probe(spec, value, err);
-    if (!strcmp(key, "reconnect"))
-        return take_reconnect(spec, value, err);
-    if (!strcmp(key, "inband")) {
-        if (strcmp(value, "on") && strcmp(value, "off"))
-            return fail(err, -EINVAL, "inband=%s: give on or off", value);
-        given->inband = !strcmp(value, "on");
-        return 0;
-    }
-    if (!strcmp(key, "queue-size"))
-        return take_queue_size(spec, value, err);
-    if (!strcmp(key, "deadline"))
-        return take_seconds(key, value, 0.001, &spec->deadline, err);
-    if (!strcmp(key, "wait"))
-        return take_seconds(key, value, 0, &spec->wait, err);
-    if (!strcmp(key, "name"))
-        return take_name(spec, value, err);
     return fail(err, -EINVAL, "unknown key '%s': give socket, exec, id, vqs, "
                 "config-size, config, queue-size, probe, inband, deadline, "
                 "wait, reconnect or name", key);
@@ -285,6 +312,7 @@ static char *next_pair(char **text)
 static int parse_pairs(struct spec *spec, char *text, struct husk_err *err)
 {
     char *rest = text;
+    unsigned seen = 0;
 
     while (rest) {
         char *pair, *equals;
@@ -299,7 +327,7 @@ static int parse_pairs(struct spec *spec, char *text, struct husk_err *err)
             if (!equals)
                 return fail(err, -EINVAL, "'%s' is no key=value pair", pair);
             *equals = 0;
-            rc = take_pair(spec, pair, equals + 1, err);
+            rc = take_pair(spec, pair, equals + 1, &seen, err);
         }
         if (rc < 0)
             return rc;

@@ -115,12 +115,25 @@ Test(spec, edges_that_are_taken, .timeout = 10)
     cr_assert_eq(spec.given.id, 26);
     cr_assert_eq(spec.given.vqs, 1);
     cr_assert(spec.given.has_config_size);
+    cr_assert(spec.given.has_id);
     cr_assert(isinf(spec.reconnect));
     cr_assert_not(spec.given.inband);
+    spec_fini(&spec);
+    parse(&spec, "socket=x,id=010,vqs=0X10");
+    cr_assert_eq(spec.given.id, 10);
+    cr_assert_eq(spec.given.vqs, 16);
     spec_fini(&spec);
     parse(&spec, "socket=x,reconnect=off");
     cr_assert_not(spec.given.inflight);
     spec_fini(&spec);
+}
+
+Test(spec, keys_given_twice, .timeout = 10)
+{
+    refuse("socket=x,socket=y", "socket= is given twice");
+    refuse("id=1,socket=x,id=1", "id= is given twice");
+    refuse("config=00,socket=x,config=01", "config= is given twice");
+    refuse("name=a,name=b,exec=x", "name= is given twice");
 }
 
 Test(spec, bad_numbers, .timeout = 10)
