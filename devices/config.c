@@ -75,17 +75,26 @@ int frontend_config_refresh(struct frontend *fe)
     return 0;
 }
 
-int frontend_config_write(struct frontend *fe, uint32_t offset,
-                          const void *data, uint32_t size, uint64_t deadline)
+int frontend_send_config(struct frontend *fe, uint32_t offset,
+                         const void *data, uint32_t size)
 {
     struct config_message message = { { offset, size, 0 }, { 0 } };
-    int rc;
 
     if (!(fe->acked & VU_PF_CONFIG))
         return 0;
     memcpy(message.bytes, data, size);
-    rc = frontend_send(fe, VU_SET_CONFIG, &message, sizeof message.head + size,
-                       NULL, 0);
+    return frontend_send(fe, VU_SET_CONFIG, &message,
+                         sizeof message.head + size, NULL, 0);
+}
+
+int frontend_config_write(struct frontend *fe, uint32_t offset,
+                          const void *data, uint32_t size, uint64_t deadline)
+{
+    int rc;
+
+    if (!(fe->acked & VU_PF_CONFIG))
+        return 0;
+    rc = frontend_send_config(fe, offset, data, size);
     if (rc == 0)
         rc = frontend_config_refresh(fe);
     return rc < 0 ? rc : frontend_wait(fe, deadline);

@@ -152,12 +152,20 @@ int frontend_get_inflight(struct frontend *fe, const struct vring *rings,
 int frontend_send_rings(struct frontend *fe, struct vring *rings, unsigned n,
                         uint8_t status);
 
-/* The area is of rings that are no more. Nothing may be queued that holds it. */
+/* Bytes of config space, at most VU_MAX_CONFIG of them. */
+int frontend_send_config(struct frontend *fe, uint32_t offset,
+                         const void *data, uint32_t size);
+
+/* The area is of rings that are no more. */
 void frontend_drop_inflight(struct frontend *fe);
 
 /* A kick for each ring that the back-end has. */
 int frontend_kick_all(struct frontend *fe, const struct vring *rings,
                       unsigned n);
+
+/* Whether the back-end's memory slots are enough: 0, or the connection is lost
+ * (-EPROTO). Memory that is not there yet needs none. */
+int frontend_check_slots(struct frontend *fe, const struct mem *mem);
 
 /* The rest is what a guest's register writes cause; each may wait. */
 

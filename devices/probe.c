@@ -318,6 +318,11 @@ static int use_given(struct probe *probe)
     probe->vqs = given->has_vqs ? given->vqs : (uint32_t)fe->queue_num;
     probe->config_size = given->has_config_size ? given->config_size : 0;
     probe->standalone = false;
+    /* some count pairs of queues there, so that both can be right */
+    if (given->has_vqs && fe->queue_num && given->vqs > fe->queue_num)
+        snprintf(probe->note, sizeof probe->note, "%s: vqs=%u was given, "
+                 "GET_QUEUE_NUM says %" PRIu64 ": going by what was given",
+                 fe->name, given->vqs, fe->queue_num);
     if (!given->has_config_size && fe->acked & VU_PF_CONFIG)
         snprintf(probe->note, sizeof probe->note, "%s: without config-size= "
                  "the guest sees no config space, though the back-end offers "
@@ -450,11 +455,6 @@ static int next_round(struct probe *probe)
             probe->saw_bit18 = true;
         return ask_all(probe);
     case PROBE_ASK:
-        if (fe->acked & VU_PF_CONFIGURE_MEM_SLOTS &&
-            fe->max_slots < MEM_MAX_REGIONS)
-            return frontend_lose(fe, -EPROTO, "the back-end takes %" PRIu64
-                                 " memory slots, %u are needed", fe->max_slots,
-                                 MEM_MAX_REGIONS);
         return after_ask(probe);
     case PROBE_SIZES:
         probe->round = PROBE_CONFIG;

@@ -171,31 +171,6 @@ bool transport_trylock(struct transport *t)
     return pthread_mutex_trylock(&t->lock) == 0;
 }
 
-void transport_unlock(struct transport *t)
-{
-    do {
-        atomic_store(&t->work, false);
-        t->ops->leave(t->ctx);
-        pthread_mutex_unlock(&t->lock);
-        /* work that was asked for after leave() and before the unlock */
-    } while (atomic_load(&t->work) && transport_trylock(t));
-}
-
-void transport_work(struct transport *t)
-{
-    atomic_store(&t->work, true);
-    if (transport_trylock(t))
-        transport_unlock(t);
-}
-
-static bool lock_until(struct transport *t, uint64_t deadline)
-{
-    struct timespec until = { .tv_sec = (time_t)(deadline / 1000000000u),
-                              .tv_nsec = (long)(deadline % 1000000000u) };
-
-    return pthread_mutex_clocklock(&t->lock, CLOCK_MONOTONIC, &until) == 0;
-}
-
 void transport_needs_reset(struct transport *t, bool lost)
 {
     if (lost)
@@ -219,6 +194,41 @@ static bool went_well(struct transport *t, int rc)
     if (rc < 0 && rc != -ECANCELED)
         transport_needs_reset(t, true);
     return rc == 0;
+}
+
+/* What the back-end has to answer is due afterwards. */
+static void reset_without_waiting(struct transport *t)
+{
+    if (!t->lost)
+        went_well(t, t->ops->send_reset(t->ctx, t->rings, t->is.vqs));
+    show_reset(t);
+}
+
+void transport_unlock(struct transport *t)
+{
+    do {
+        atomic_store(&t->work, false);
+        if (atomic_exchange(&t->reset, false))
+            reset_without_waiting(t);
+        t->ops->leave(t->ctx);
+        pthread_mutex_unlock(&t->lock);
+        /* work that was asked for after leave() and before the unlock */
+    } while (atomic_load(&t->work) && transport_trylock(t));
+}
+
+void transport_work(struct transport *t)
+{
+    atomic_store(&t->work, true);
+    if (transport_trylock(t))
+        transport_unlock(t);
+}
+
+static bool lock_until(struct transport *t, uint64_t deadline)
+{
+    struct timespec until = { .tv_sec = (time_t)(deadline / 1000000000u),
+                              .tv_nsec = (long)(deadline % 1000000000u) };
+
+    return pthread_mutex_clocklock(&t->lock, CLOCK_MONOTONIC, &until) == 0;
 }
 
 void transport_config(struct transport *t, const uint8_t *config, bool notify)
@@ -590,8 +600,14 @@ void transport_write(struct transport *t, uint64_t offset, const void *data,
         notify(t, value, deadline);
         return;
     }
-    if (!lock_until(t, deadline))
-        return; /* whoever holds it is about to lose the device */
+    if (!lock_until(t, deadline)) {
+        /* whoever holds it is about to lose the device; 0 is 0 all the same */
+        if (offset == VIRTIO_MMIO_STATUS && value == 0) {
+            atomic_store(&t->reset, true);
+            transport_work(t);
+        }
+        return;
+    }
     if (offset < VIRTIO_MMIO_CONFIG)
         write_register(t, (uint32_t)offset, value, deadline);
     else
@@ -609,9 +625,7 @@ void transport_read(struct transport *t, uint64_t offset, void *data,
 
 void transport_reboot(struct transport *t)
 {
-    if (!t->lost)
-        went_well(t, t->ops->send_reset(t->ctx, t->rings, t->is.vqs));
-    show_reset(t);
+    reset_without_waiting(t);
     t->ack_direct = false;
     for (unsigned i = 0; i < t->is.vqs; i++)
         t->rings[i].direct = false;

@@ -72,6 +72,7 @@ struct transport {
     int ack_fd;       /* swallows acknowledgements; borrowed */
     bool ack_direct;
     atomic_bool work; /* leave() is wanted, by the loop */
+    atomic_bool reset; /* the guest's, which could not have the lock in time */
 
     struct vring *rings; /* is.vqs of them */
     uint32_t feature_sel, driver_sel, queue_sel, shm_sel;

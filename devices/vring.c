@@ -7,6 +7,7 @@
 #include "devices/vring.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -104,6 +105,16 @@ static struct vu_mem_region wire_region(const struct mem_region *region)
     };
 }
 
+int frontend_check_slots(struct frontend *fe, const struct mem *mem)
+{
+    if (!(fe->acked & VU_PF_CONFIGURE_MEM_SLOTS) ||
+        fe->max_slots >= mem->n_regions)
+        return 0;
+    return frontend_lose(fe, -EPROTO, "the back-end takes %llu memory slots, %u "
+                         "are needed", (unsigned long long)fe->max_slots,
+                         mem->n_regions);
+}
+
 static int send_memory(struct frontend *fe)
 {
     const struct mem *mem = fe->mem;
@@ -113,6 +124,9 @@ static int send_memory(struct frontend *fe)
     if (fe->memory_sent)
         return 0;
     fe->memory_sent = true;
+    rc = frontend_check_slots(fe, mem); /* of one that came back */
+    if (rc < 0)
+        return rc;
     for (unsigned i = 0; i < mem->n_regions; i++) {
         table.region[i] = wire_region(&mem->region[i]);
         fds[i] = mem->fd;
@@ -296,15 +310,32 @@ void frontend_drop_inflight(struct frontend *fe)
     fe->inflight = (struct vu_inflight){ 0 };
 }
 
+/* The wire gets a descriptor of its own: a reset may drop the area's before it
+ * is sent. */
+static int send_inflight(struct frontend *fe)
+{
+    int rc, fd;
+
+    if (fe->inflight_fd < 0)
+        return 0;
+    fd = fcntl(fe->inflight_fd, F_DUPFD_CLOEXEC, 0);
+    if (fd < 0)
+        return frontend_lose(fe, -errno, "no descriptor is left for the "
+                             "inflight area: %s", strerror(errno));
+    rc = frontend_setup(fe, VU_SET_INFLIGHT_FD, &fe->inflight,
+                        sizeof fe->inflight, &fd, 1, fe->inflight.num_queues);
+    if (rc < 0)
+        close(fd); /* nothing more is sent on a connection that is lost */
+    else
+        wire_own(&fe->wire);
+    return rc;
+}
+
 static int send_rings(struct frontend *fe, struct vring *rings, unsigned n,
                       uint8_t status, bool resume)
 {
-    int rc = 0;
+    int rc = send_inflight(fe);
 
-    if (fe->inflight_fd >= 0)
-        rc = frontend_setup(fe, VU_SET_INFLIGHT_FD, &fe->inflight,
-                            sizeof fe->inflight, &fe->inflight_fd, 1,
-                            fe->inflight.num_queues);
     for (unsigned i = 0; i < n && rc == 0; i++)
         if (rings[i].ready && !rings[i].started)
             rc = send_ring(fe, &rings[i], i, resume);
@@ -373,9 +404,10 @@ int frontend_send_rings(struct frontend *fe, struct vring *rings, unsigned n,
 int frontend_ring_start(struct frontend *fe, struct vring *rings,
                         unsigned index, uint64_t deadline)
 {
-    int rc = fe->lost ? -ENOTCONN : send_ring(fe, &rings[index], index, false);
+    int rc = fe->lost ? -ENOTCONN : send_memory(fe);
 
-    if (rc < 0 || (rc = fence(fe)) < 0 || (rc = frontend_wait(fe, deadline)) < 0)
+    if (rc < 0 || (rc = send_ring(fe, &rings[index], index, false)) < 0 ||
+        (rc = fence(fe)) < 0 || (rc = frontend_wait(fe, deadline)) < 0)
         return rc;
     rc = kick(fe, &rings[index], index);
     return rc < 0 ? rc : frontend_wait(fe, deadline);

@@ -19,6 +19,7 @@
 
 struct wire_mark {
     size_t at; /* in out[] */
+    bool owned; /* to be closed when they are sent */
     unsigned n_fds;
     int fds[WIRE_MAX_FDS];
 };
@@ -42,9 +43,18 @@ static void drop_fds(struct wire *wire)
     wire->extra_fds = 0;
 }
 
+/* The descriptors of a message are sent, or never will be. */
+static void let_go(const struct wire_mark *mark)
+{
+    for (unsigned i = 0; mark->owned && i < mark->n_fds; i++)
+        close(mark->fds[i]);
+}
+
 void wire_fini(struct wire *wire)
 {
     drop_fds(wire);
+    while (wire->mark < wire->n_marks)
+        let_go(&wire->marks[wire->mark++]);
     if (wire->fd >= 0)
         close(wire->fd);
     free(wire->out);
@@ -86,6 +96,7 @@ static int add_mark(struct wire *wire, const int *fds, unsigned n_fds)
     }
     mark = &wire->marks[wire->n_marks++];
     mark->at = wire->end;
+    mark->owned = false;
     mark->n_fds = n_fds;
     memcpy(mark->fds, fds, n_fds * sizeof *fds);
     return 0;
@@ -106,6 +117,11 @@ int wire_put(struct wire *wire, uint32_t request, uint32_t flags,
         memcpy(wire->out + wire->end + sizeof header, payload, size);
     wire->end += sizeof header + size;
     return 0;
+}
+
+void wire_own(struct wire *wire)
+{
+    wire->marks[wire->n_marks - 1].owned = true;
 }
 
 /* One sendmsg of out[sent..until), with the descriptors of mark if it is set. */
@@ -165,8 +181,10 @@ int wire_flush(struct wire *wire)
         n = send_some(wire, until, mark);
         if (n < 0)
             return (int)n;
-        if (mark)
+        if (mark) {
+            let_go(mark);
             wire->mark++;
+        }
         wire->sent += (size_t)n;
     }
     wire->sent = wire->end = 0;

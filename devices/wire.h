@@ -55,6 +55,10 @@ void wire_fini(struct wire *wire);
 int wire_put(struct wire *wire, uint32_t request, uint32_t flags,
              const void *payload, size_t size, const int *fds, unsigned n_fds);
 
+/* The descriptors of the last message that was put with any become the wire's,
+ * which closes them when they are sent, or at its end. */
+void wire_own(struct wire *wire);
+
 /*
  * Send what is queued, as much as the socket takes without waiting.
  *   -EAGAIN  the socket is full; poll for POLLOUT

@@ -191,6 +191,14 @@ static void must_tell(void)
         CHECK_EQ(tell, expected);
 }
 
+static bool in_ring(uint32_t at)
+{
+    const struct walk *w = &run.walk;
+
+    return at - w->desc < 16 * w->size || at - w->avail < 6 + 2 * w->size ||
+           at - w->used < 6 + 8 * w->size;
+}
+
 static void use_chain(struct input *in)
 {
     uint8_t bytes[300], fill = input_u8(in);
@@ -224,6 +232,7 @@ static void use_chain(struct input *in)
                 continue;
             }
             run.walk.memory[p->at + k] = fill;
+            run.rude |= in_ring(p->at + k); /* a buffer in what the device has */
             done--;
         }
     }

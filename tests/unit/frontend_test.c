@@ -263,6 +263,47 @@ Test(frontend, memory_slots, .timeout = 20)
     rig_fini(&rig);
 }
 
+/* As many as there are regions, which are two here; and none before that. */
+Test(frontend, too_few_memory_slots, .timeout = 20)
+{
+    for (unsigned slots = 0; slots < 3; slots++) {
+        struct mem none = { .fd = -1 };
+        struct rig rig;
+        int rc;
+
+        rig_init(&rig, VU_PF_STATUS | VU_PF_CONFIGURE_MEM_SLOTS);
+        rig.fe.max_slots = slots;
+        cr_assert_eq(frontend_check_slots(&rig.fe, &none), 0);
+        rc = slots == 0 ? frontend_check_slots(&rig.fe, &rig.mem)
+                        : rig_start(&rig);
+        cr_assert_eq(rc, slots < 2 ? -EPROTO : 0, "%u slots: %d", slots, rc);
+        if (rc < 0)
+            cr_assert_str_eq(rig.fe.err.text,
+                             slots ? "virtio7: the back-end takes 1 memory "
+                                     "slots, 2 are needed"
+                                   : "virtio7: the back-end takes 0 memory "
+                                     "slots, 2 are needed");
+        rig_pause(&rig);
+        cr_assert_eq(model_count(&rig.model, VU_ADD_MEM_REG), rc ? 0 : 2);
+        rig_fini(&rig);
+    }
+}
+
+/* A ring that is started before any other: memory goes first, and once. */
+Test(frontend, memory_before_a_single_ring, .timeout = 20)
+{
+    struct rig rig;
+
+    rig_init(&rig, VU_PF_STATUS);
+    cr_assert_eq(frontend_ring_start(&rig.fe, rig.rings, 1, rig_soon()), 0);
+    cr_assert_eq(frontend_ring_start(&rig.fe, rig.rings, 2, rig_soon()), 0);
+    rig_pause(&rig);
+    cr_assert_eq(rig.model.log[0].request, VU_SET_MEM_TABLE);
+    cr_assert_eq(model_count(&rig.model, VU_SET_MEM_TABLE), 1);
+    cr_assert_eq(model_count(&rig.model, VU_SET_VRING_ADDR), 2);
+    rig_fini(&rig);
+}
+
 /* Reset: what was started is stopped, the status goes to 0, the connection
  * stays. */
 Test(frontend, reset, .timeout = 20)

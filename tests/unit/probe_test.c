@@ -714,13 +714,6 @@ Test(probe, refused_at_the_handshake, .timeout = 10)
     cr_assert_not_null(strstr(in.fe.err.text, "VERSION_1"));
     cr_assert_eq(in.model.n_log, 2);
     interview_fini(&in);
-    for (uint64_t slots = 0; slots < 3; slots++) {
-        interview_init(&in);
-        in.model.protocol |= VU_PF_CONFIGURE_MEM_SLOTS;
-        in.model.max_slots = slots;
-        cr_assert_eq(interview_run(&in), slots < 2 ? -EPROTO : 0);
-        interview_fini(&in);
-    }
 }
 
 /* A back-end that comes back is asked the same, and its answers are new. */

@@ -23,6 +23,7 @@ void rig_connected(struct rig *rig, uint64_t protocol)
 {
     rig->fe.features = rig->model.features;
     rig->fe.protocol = rig->fe.acked = protocol;
+    rig->fe.max_slots = rig->model.max_slots;
 }
 
 void rig_init(struct rig *rig, uint64_t protocol)

@@ -728,6 +728,33 @@ Test(transport, two_vcpus, .timeout = 20)
     spy_fini(&spy);
 }
 
+/* A reset that cannot have the lock in time is made when the lock is let go. */
+Test(transport, reset_that_comes_too_late, .timeout = 10)
+{
+    struct spy spy;
+    unsigned resets;
+
+    spy_identity(&spy);
+    spy.is.deadline = 0.05;
+    spy_start(&spy);
+    spy_go(&spy, 0x0f, VIRTIO_F_VERSION_1);
+    resets = spy.n_reset;
+    cr_assert(transport_trylock(&spy.t));
+    spy_write(&spy, VIRTIO_MMIO_STATUS, 0);
+    cr_assert_eq(spy.t.status, 0x0f);
+    transport_unlock(&spy.t);
+    expect_window(&spy, 0, 0, 0);
+    cr_assert_eq(spy.n_send_reset, 1);
+    cr_assert_eq(spy.n_reset, resets, "nobody may wait here");
+    /* once, and nothing but a reset */
+    cr_assert(transport_trylock(&spy.t));
+    spy_write(&spy, VIRTIO_MMIO_STATUS, 1);
+    transport_unlock(&spy.t);
+    cr_assert_eq(spy.n_send_reset, 1);
+    expect_window(&spy, 0, 0, 0);
+    spy_fini(&spy);
+}
+
 static void ask_again(struct spy *spy)
 {
     if (spy->n_leave == 1)

@@ -8,6 +8,7 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -112,6 +113,41 @@ Test(wire, descriptors_go_with_their_message, .timeout = 10)
 }
 
 /* A message split after each of its bytes is whole only with the last. */
+/* One that the wire owns is closed when it is sent, or never will be; another
+ * is left alone. */
+Test(wire, owned_descriptors, .timeout = 10)
+{
+    for (unsigned sent = 0; sent < 2; sent++) {
+        struct far_message message;
+        struct wire wire;
+        int far, given, lent;
+
+        wire_init(&wire, far_open(&far));
+        given = eventfd(0, EFD_CLOEXEC);
+        lent = eventfd(0, EFD_CLOEXEC);
+        cr_assert_eq(wire_put(&wire, 1, 0, NULL, 0, &lent, 1), 0);
+        cr_assert_eq(wire_put(&wire, 2, 0, NULL, 0, &given, 1), 0);
+        wire_own(&wire);
+        cr_assert_eq(wire_put(&wire, 3, 0, NULL, 0, &lent, 1), 0);
+        cr_assert_geq(fcntl(given, F_GETFD), 0);
+        if (sent) {
+            cr_assert_eq(wire_flush(&wire), 0);
+            cr_assert_lt(fcntl(given, F_GETFD), 0, "still open");
+            for (uint32_t i = 1; i <= 3; i++) {
+                cr_assert(far_take(far, &message));
+                cr_assert_eq(message.header.request, i);
+                cr_assert_eq(message.n_fds, 1);
+                far_drop(&message);
+            }
+        }
+        wire_fini(&wire);
+        cr_assert_lt(fcntl(given, F_GETFD), 0, "still open at the end");
+        cr_assert_geq(fcntl(lent, F_GETFD), 0);
+        close(lent);
+        close(far);
+    }
+}
+
 Test(wire, split_after_each_byte, .timeout = 20)
 {
     uint8_t bytes[64];
