@@ -4,6 +4,7 @@
  *   changes=N      end after so many config interrupts (0: none, the default)
  *   patience=S     seconds to wait for each, 30
  *   write=OFF:HEX  write these bytes first and read them back; width=1, 2 or 4
+ *   late=S        that they read back only after so many seconds is no failure
  *   uniform        all bytes must be equal, else the config was torn
  *   load           keep requests on queue 0 under way meanwhile
  *   poll           read all the time instead of sleeping until an interrupt
@@ -91,6 +92,7 @@ static void write_config(struct watch *w)
     char text[1100];
     uint8_t bytes[512];
     uint64_t width = option_number("width", 1);
+    uint64_t late = option_number("late", 0), deadline;
     uint32_t generation;
     unsigned long offset;
     char *end;
@@ -107,9 +109,15 @@ static void write_config(struct watch *w)
         exit_fail("width is 1, 2 or 4 and divides offset and size");
     if (offset > w->dev.config_size || size > w->dev.config_size - offset)
         exit_fail("write goes past the end of config space");
+    if (late > 0)
+        interrupts_on(); /* or there is no time */
+    deadline = time_after(1000 * late);
     virtio_config_write(&w->dev, (unsigned)offset, bytes, size,
                         (unsigned)width);
-    generation = virtio_config_snapshot(&w->dev, w->config);
+    do {
+        generation = virtio_config_snapshot(&w->dev, w->config);
+    } while (memcmp(w->config + offset, bytes, size) != 0 &&
+             late > 0 && time_now() < deadline);
     print_config(w, "written", generation);
     if (memcmp(w->config + offset, bytes, size) != 0)
         exit_fail("what was written does not read back");

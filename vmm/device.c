@@ -521,6 +521,7 @@ void device_fini(struct device *device, uint64_t deadline)
     sys_close(&device->err_fd);
     free(device->config);
     device->config = NULL;
+    device_drop_unsaid(device);
     spec_fini(&device->spec);
 }
 

@@ -39,6 +39,7 @@ enum restore_step {
     RESTORE_STATUS,
     RESTORE_INFLIGHT,
     RESTORE_RINGS,
+    RESTORE_CONFIG,
     RESTORE_END,
 };
 
@@ -87,7 +88,11 @@ struct device {
     bool away;     /* lock: the back-end is gone and may come back */
     bool fresh;    /* lock: no back-end had the rings that there are */
     bool torn;     /* lock: one had them, but for one that was reset since */
-    bool must_reset; /* lock: the guest must, since nobody knows where they stand */
+    bool must_reset; /* lock: the guest must, since nobody knows where they
+                      * stand: the back-end that came back has none */
+    /* lock: what the guest wrote to config space and no back-end may have
+     * seen: as many bytes as it has, and as many that say which; or NULL */
+    uint8_t *unsaid;
     struct probe first; /* its answers when it was ready first */
     uint64_t features, protocol; /* as offered then */
     uint8_t *config; /* config space as it was then; owned */
@@ -142,6 +147,9 @@ void device_reboot(struct device *device);
 void device_wake(struct device *device);
 
 /* What follows is for the device's own files. */
+
+/* Forget what is unsaid. Under the device's lock. */
+void device_drop_unsaid(struct device *device);
 
 extern const struct channel_ops device_channel_ops;
 

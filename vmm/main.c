@@ -25,7 +25,6 @@ static const char help[] =
     "      --timeout SECONDS      end the run then, with status 124\n"
     "      --json FILE            write the run's record\n"
     "      --dump-dtb FILE        write the device tree and stop\n"
-    "      --timeline             say where the start went\n"
     "      --timeline             say at the end what came when\n"
     "      --no-window            guests leave KVM_RUN for register reads\n"
     "  -v, --verbose   -h, --help   -V, --version\n"
@@ -38,15 +37,23 @@ static const char help[] =
     "  111 reset, 113 no verdict, 114 device lost, 124 timeout, 125 error,\n"
     "  130 left by Ctrl-A x, 128+n signal n.\n";
 
+/* A terminal's controls are not for back-ends and files' names to give. */
 void cmd_say(const char *format, ...)
 {
+    char line[1024], *out = line;
     va_list args;
 
     va_start(args, format);
-    fputs("husk: ", stderr);
-    vfprintf(stderr, format, args);
-    fputc('\n', stderr);
+    vsnprintf(line, sizeof line, format, args);
     va_end(args);
+    for (const char *in = line; *in; in++) {
+        bool control = iscntrl((unsigned char)*in) && *in != '\t';
+
+        if (*in != '\r')
+            *out++ = control ? '?' : *in;
+    }
+    *out = 0;
+    fprintf(stderr, "husk: %s\n", line);
 }
 
 /* A size: a number and a binary unit. */

@@ -3,6 +3,7 @@
  * the transport calls when a guest writes.
  */
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "vmm/device.h"
@@ -69,7 +70,7 @@ static int op_ring_start(void *ctx, struct vring *rings, unsigned index,
 {
     struct device *device = ctx;
 
-    if (is_away(device))
+    if (is_away(device) || device->must_reset)
         return 0;
     return result(device,
                   frontend_ring_start(&device->fe, rings, index, deadline));
@@ -84,6 +85,8 @@ static int op_ring_stop(void *ctx, struct vring *rings, unsigned index,
         device->torn = !device->fresh;
         return 0;
     }
+    if (device->must_reset)
+        return 0;
     return result(device,
                   frontend_ring_stop(&device->fe, rings, index, deadline));
 }
@@ -94,6 +97,8 @@ static int op_reset(void *ctx, struct vring *rings, unsigned n,
     struct device *device = ctx;
     int rc = 0;
 
+    device->must_reset = false;
+    device_drop_unsaid(device);
     if (is_away(device))
         device->fresh = true;
     else
@@ -107,6 +112,8 @@ static int op_send_reset(void *ctx, struct vring *rings, unsigned n)
 {
     struct device *device = ctx;
 
+    device->must_reset = false;
+    device_drop_unsaid(device);
     shm_clear(&device->shm);
     if (is_away(device)) {
         device->fresh = true;
@@ -127,15 +134,39 @@ static int op_kick(void *ctx, uint32_t index, uint64_t deadline)
                   rc < 0 ? rc : frontend_wait(&device->fe, deadline));
 }
 
+void device_drop_unsaid(struct device *device)
+{
+    free(device->unsaid);
+    device->unsaid = NULL;
+}
+
+/* Without memory for it the write is lost, as one is that a back-end ignores. */
+static void keep_config(struct device *device, uint32_t offset,
+                        const void *data, uint32_t size)
+{
+    uint32_t all = device->first.config_size;
+
+    if (!device->unsaid)
+        device->unsaid = calloc(2, all);
+    if (!device->unsaid)
+        return;
+    memcpy(device->unsaid + offset, data, size);
+    memset(device->unsaid + all + offset, 1, size);
+    device->transport.epoch++; /* a return that is under way begins anew */
+}
+
 static int op_config_write(void *ctx, uint32_t offset, const void *data,
                            uint32_t size, uint64_t deadline)
 {
     struct device *device = ctx;
+    int rc = 0;
 
+    if (!is_away(device))
+        rc = result(device, frontend_config_write(&device->fe, offset, data,
+                                                  size, deadline));
     if (is_away(device))
-        return 0;
-    return result(device, frontend_config_write(&device->fe, offset, data, size,
-                                                deadline));
+        keep_config(device, offset, data, size);
+    return rc;
 }
 
 static const struct transport_ops transport_ops = {
@@ -166,9 +197,14 @@ int device_place(struct device *device, const struct window *window,
         .inband = device->fe.acked & VU_PF_INBAND_NOTIFICATIONS,
         .deadline = device->spec.deadline,
     };
-    int rc = transport_init(&device->transport, window, mem, &identity, call_fd,
-                            ack_fd, &transport_ops, device);
+    int rc = frontend_check_slots(&device->fe, mem);
 
+    if (rc < 0) {
+        *err = device->fe.err;
+        return rc;
+    }
+    rc = transport_init(&device->transport, window, mem, &identity, call_fd,
+                        ack_fd, &transport_ops, device);
     if (rc < 0)
         return fail(err, rc, "%s: out of memory", device->spec.name);
     device->has_transport = true;

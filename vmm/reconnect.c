@@ -182,6 +182,24 @@ static void warn_of_doubles(struct device *device)
                "requests that were under way may be done twice");
 }
 
+/* The bytes of config space that are unsaid, a run of them a message. */
+static void send_unsaid(struct device *device)
+{
+    const uint8_t *bytes = device->unsaid;
+    uint32_t all = device->first.config_size, end;
+
+    for (uint32_t at = 0; bytes && at < all; at = end) {
+        end = at + 1;
+        if (!bytes[all + at])
+            continue;
+        while (end < all && bytes[all + end] && end - at < VU_MAX_CONFIG)
+            end++;
+        frontend_send_config(&device->fe, at, bytes + at, end - at);
+    }
+    if (bytes)
+        frontend_config_refresh(&device->fe);
+}
+
 /* Everything has been told: the device is the guest's again. */
 static void come_back(struct device *device)
 {
@@ -190,6 +208,7 @@ static void come_back(struct device *device)
     char text[80];
 
     device->away = device->fresh = device->torn = false;
+    device_drop_unsaid(device);
     device->state = DEVICE_READY;
     device->back_since = device_now();
     ev_timer_stop(device->loop, &device->timer);
@@ -230,7 +249,7 @@ static bool step(struct device *device)
         if (device->fresh || !(fe->acked & VU_PF_INFLIGHT_SHMFD))
             frontend_drop_inflight(fe);
         device->must_reset = must_reset(device);
-        device->step = device->must_reset ? RESTORE_END : RESTORE_INFLIGHT;
+        device->step = device->must_reset ? RESTORE_CONFIG : RESTORE_INFLIGHT;
         if (!device->must_reset)
             frontend_send_statuses(fe, t->history, t->n_history,
                                    t->driver_features);
@@ -245,13 +264,17 @@ static bool step(struct device *device)
             frontend_get_inflight(fe, t->rings, t->is.vqs);
         break;
     case RESTORE_RINGS:
-        device->step = RESTORE_END;
+        device->step = RESTORE_CONFIG;
         if (t->status & VIRTIO_STATUS_DRIVER_OK) {
             device->fresh = device->torn = false;
             frontend_send_rings(fe, t->rings, t->is.vqs,
                                 t->status & ~VIRTIO_STATUS_NEEDS_RESET);
             warn_of_doubles(device);
         }
+        break;
+    case RESTORE_CONFIG:
+        device->step = RESTORE_END;
+        send_unsaid(device);
         break;
     case RESTORE_END:
         come_back(device);

@@ -376,9 +376,10 @@ static void on_timeout(struct ev_loop *loop, ev_timer *watcher, int revents)
 
     (void)loop;
     (void)revents;
-    snprintf(text, sizeof text, "the guest did not end within %g s",
-             vm->config.timeout);
-    vm_end(vm, HUSK_TIMEOUT, -1, text);
+    /* before its first instruction it is no failure of the guest's */
+    snprintf(text, sizeof text, "the guest did not %s within %g s",
+             vm->t_entry ? "end" : "start", vm->config.timeout);
+    vm_end(vm, vm->t_entry ? HUSK_TIMEOUT : HUSK_ERROR, -1, text);
 }
 
 static void probe_done(struct husk_vm *vm);

@@ -145,3 +145,28 @@ Test(comeback, hangs_at_a_message_of_the_return)
         run_free(&run);
     }
 }
+
+/* What a guest writes to config space while nobody is there to take it. The
+ * first write is what its back-end dies of; the others find none. */
+Test(comeback, config_that_was_written_meanwhile)
+{
+    static const char *const again[] = { NULL, "SET_STATUS#2", "SET_CONFIG",
+                                         "GET_CONFIG#2" };
+
+    for (size_t i = 0; i < sizeof again / sizeof again[0]; i++) {
+        struct run run = { 0 };
+
+        unlink(place("peer.err"));
+        run_husk(&run, "-d",
+                 fmt("reconnect=20,deadline=1,%s",
+                     dying("SET_CONFIG", "die-at", again[i], "")),
+                 "-a", "write=0:a1b2c3d4 width=1 late=20", guest("config"));
+        cr_assert(run.status == 0 && count_text(run.err, BACK) == 1 &&
+                      !strstr(peer_words(), "violation") &&
+                      strstr(run.out, "bytes a1b2c3d4"),
+                  "%s: status %d, '%s', '%s', '%s'",
+                  again[i] ? again[i] : "once", run.status, run.out, run.err,
+                  peer_words());
+        run_free(&run);
+    }
+}
