@@ -32,7 +32,7 @@ CHECK_DEPS = libcriterion-dev device-tree-compiler acpica-tools strace \
 
 LIB = $(addprefix vmm/,fail.c mem.c sys.c window.c bus.c vcpu.c machine.c \
   arch_$(ARCH).c console.c words.c spec.c child.c device.c connect.c \
-  place.c reconnect.c load.c query.c vm.c timeline.c) \
+  place.c reconnect.c load.c query.c vm.c end.c seat.c timeline.c) \
   $(addprefix devices/,wire.c frontend.c vring.c config.c channel.c probe.c shm.c \
   names.c transport.c uart.c power.c) boot/elf.c boot/fdt.c boot/params.c \
   boot/bzimage.c boot/initrd.c boot/aml.c boot/acpi.c boot/mptable.c \

@@ -1,7 +1,6 @@
 /*
- * The VM: devices asked and machine built at the same time, then one boot, then
- * one end. Whatever ends the run, on whichever thread, is recorded once and
- * makes stop_fd readable; the loop does the rest.
+ * The VM: devices asked and machine built at the same time, then one boot, or
+ * several. Whatever ends the run makes stop_fd readable; the loop does the rest.
  */
 #include "vmm/vm.h"
 
@@ -22,8 +21,6 @@
 #define MAX_MEMORY     (UINT64_C(1) << 40)
 #define MAX_CPUS       64u
 #define PAGE           4096u
-#define DRAIN_PAUSE    1.0  /* seconds in which a reader must take something */
-#define STOP_PAUSE     0.25 /* the same where the run was stopped */
 #define LAST_WAIT      UINT64_C(1000000000) /* ns that back-ends have to end */
 
 static void vm_log(void *ctx, enum husk_log level, const char *text)
@@ -32,88 +29,6 @@ static void vm_log(void *ctx, enum husk_log level, const char *text)
 
     if (vm->config.log)
         vm->config.log(vm->config.ctx, level, text);
-}
-
-/* Async-signal-safe. */
-static void signal_stop(struct husk_vm *vm)
-{
-    uint64_t one = 1;
-    ssize_t n = write(vm->stop_fd, &one, sizeof one);
-
-    (void)n; /* full is readable too */
-}
-
-void vm_end(struct husk_vm *vm, enum husk_outcome outcome, long value,
-            const char *text)
-{
-    pthread_mutex_lock(&vm->lock);
-    /* A stop cuts requests short: what the guest makes of that is no verdict. */
-    if (atomic_load(&vm->stop)) {
-        outcome = HUSK_STOPPED;
-        value = -1;
-        text = NULL;
-    }
-    if (!vm->end.set) {
-        vm->end.set = true;
-        vm->end.outcome = outcome;
-        vm->end.value = value;
-        snprintf(vm->end.text, sizeof vm->end.text, "%s", text ? text : "");
-        vm->t_end = sys_now();
-    }
-    pthread_mutex_unlock(&vm->lock);
-    atomic_store(&vm->machine.stopping, true);
-    signal_stop(vm);
-}
-
-/* The exit port's value: who may give which. */
-static void end_by_value(struct husk_vm *vm, uint32_t value)
-{
-    char text[96];
-
-    if (value == 0) {
-        vm_end(vm, HUSK_PASS, 0, NULL);
-    } else if (value == 77) {
-        vm_end(vm, HUSK_SKIP, value, NULL);
-    } else if (value < 110) {
-        vm_end(vm, HUSK_FAIL, value, NULL);
-    } else if (value == 110) {
-        vm_end(vm, HUSK_PANIC, value, "the guest panicked");
-    } else {
-        snprintf(text, sizeof text, "the guest ended with %u: only 0 to 110 "
-                 "are a guest's to give", value);
-        vm_end(vm, HUSK_NO_VERDICT, (long)value, text);
-    }
-}
-
-static void on_power(void *ctx, enum power_event event, uint32_t value)
-{
-    switch (event) {
-    case POWER_EXIT:
-        end_by_value(ctx, value);
-        break;
-    case POWER_OFF:
-        vm_end(ctx, HUSK_PASS, -1, NULL);
-        break;
-    case POWER_PANIC:
-        vm_end(ctx, HUSK_PANIC, -1, "the guest panicked");
-        break;
-    case POWER_RESET:
-        vm_end(ctx, HUSK_RESET, -1, "the guest asked for a reset");
-        break;
-    }
-}
-
-static void on_crash(void *ctx, const char *where)
-{
-    char text[256];
-
-    snprintf(text, sizeof text, "the guest crashed: triple fault at %s", where);
-    vm_end(ctx, HUSK_RESET, -1, text);
-}
-
-static void on_failure(void *ctx, const char *text)
-{
-    vm_end(ctx, HUSK_ERROR, -1, text);
 }
 
 /* On a vCPU whose access to guest memory KVM could not carry out. */
@@ -162,113 +77,6 @@ static bool take_room(struct husk_vm *vm)
     return room;
 }
 
-static void flush_console(struct husk_vm *vm)
-{
-    if (console_flush(&vm->console) == -EAGAIN) {
-        if (!ev_is_active(&vm->on_output)) {
-            ev_io_set(&vm->on_output, vm->console.fd, EV_WRITE);
-            ev_io_start(vm->loop, &vm->on_output);
-        }
-    } else {
-        ev_io_stop(vm->loop, &vm->on_output);
-    }
-}
-
-static const struct {
-    const char *name;
-    int status; /* -1: the guest's value */
-} outcomes[] = {
-    [HUSK_PASS] = { "pass", 0 },
-    [HUSK_FAIL] = { "fail", -1 },
-    [HUSK_SKIP] = { "skip", 77 },
-    [HUSK_PANIC] = { "panic", 110 },
-    [HUSK_RESET] = { "reset", 111 },
-    [HUSK_NO_VERDICT] = { "no-verdict", 113 },
-    [HUSK_BACKEND] = { "backend", 114 },
-    [HUSK_ERROR] = { "error", 125 },
-    [HUSK_STOPPED] = { "stopped", 130 },
-    [HUSK_TIMEOUT] = { "timeout", 124 },
-};
-
-const char *husk_outcome_name(enum husk_outcome outcome)
-{
-    return outcomes[outcome].name;
-}
-
-/* No vCPU runs and nothing more can be written: the last callback. */
-static void report_end(struct husk_vm *vm)
-{
-    struct husk_end end = { .outcome = vm->end.outcome,
-                            .guest_value = vm->end.value };
-    char text[320];
-
-    vm->state = VM_ENDED;
-    ev_io_stop(vm->loop, &vm->on_output);
-    ev_timer_stop(vm->loop, &vm->drain);
-    for (unsigned i = 0; i < vm->n_devices; i++) { /* nothing more is said */
-        device_stop_watchers(vm->devices[i]);
-        device_stop_child(vm->devices[i]);
-    }
-    snprintf(text, sizeof text, "%s", vm->end.text);
-    if (vm->n_lost && vm->t_entry && end.outcome != HUSK_PASS &&
-        end.outcome != HUSK_FAIL && end.outcome != HUSK_SKIP) {
-        snprintf(text, sizeof text, "a device was lost, and the run ended "
-                 "without a verdict (%s)", outcomes[end.outcome].name);
-        end.outcome = HUSK_BACKEND;
-    }
-    end.status = outcomes[end.outcome].status;
-    if (end.status < 0)
-        end.status = (int)end.guest_value;
-    end.text = text[0] ? text : NULL;
-    if (vm->config.ended)
-        vm->config.ended(vm->config.ctx, &end);
-}
-
-/* Whoever reads the output gets what is buffered, as long as he reads. */
-static void drain(struct husk_vm *vm)
-{
-    bool stopped = vm->end.outcome == HUSK_STOPPED;
-    int rc = console_flush(&vm->console);
-
-    if (rc == 0) {
-        report_end(vm);
-        return;
-    }
-    if (vm->console.count != vm->drain_left) {
-        vm->drain_left = vm->console.count;
-        vm->drain.repeat = stopped ? STOP_PAUSE : DRAIN_PAUSE;
-        ev_timer_again(vm->loop, &vm->drain);
-    }
-    ev_io_stop(vm->loop, &vm->on_output);
-    ev_io_set(&vm->on_output, vm->console.fd, EV_WRITE);
-    ev_io_start(vm->loop, &vm->on_output);
-}
-
-static void on_drain(struct ev_loop *loop, ev_timer *watcher, int revents)
-{
-    struct husk_vm *vm = watcher->data;
-
-    (void)loop;
-    (void)revents;
-    pthread_mutex_lock(&vm->console.lock);
-    vm->console.dropped += vm->console.count;
-    vm->console.count = 0;
-    pthread_mutex_unlock(&vm->console.lock);
-    report_end(vm);
-}
-
-static void on_output(struct ev_loop *loop, ev_io *watcher, int revents)
-{
-    struct husk_vm *vm = watcher->data;
-
-    (void)loop;
-    (void)revents;
-    if (vm->state == VM_DRAINING)
-        drain(vm);
-    else
-        flush_console(vm);
-}
-
 static void count_exits(struct husk_vm *vm)
 {
     if (!vm->t_entered && vm->machine.n_cpus)
@@ -286,7 +94,6 @@ static void count_exits(struct husk_vm *vm)
 
 static int boot(struct husk_vm *vm, struct husk_err *err);
 static int build_machine(struct husk_vm *vm, struct husk_err *err);
-static int attach_devices(struct husk_vm *vm, struct husk_err *err);
 
 /* All devices are at rest: a new machine around the same memory. */
 static void boot_again(struct husk_vm *vm)
@@ -295,7 +102,7 @@ static void boot_again(struct husk_vm *vm)
     int rc = build_machine(vm, &err);
 
     if (rc == 0)
-        rc = attach_devices(vm, &err);
+        rc = vm_attach_devices(vm, &err);
     if (rc == 0)
         rc = boot(vm, &err);
     if (rc < 0)
@@ -326,7 +133,7 @@ static void reboot(struct husk_vm *vm)
     (void)n;
     vm->end.set = false;
     if (atomic_load(&vm->stop))
-        signal_stop(vm); /* came meanwhile */
+        vm_signal_stop(vm); /* came meanwhile */
     vm->state = VM_REBOOTING;
     vm->n_settled = 0;
     if (vm->n_devices == 0)
@@ -347,7 +154,7 @@ static void finish(struct husk_vm *vm)
     for (unsigned i = 0; i < vm->n_devices; i++)
         device_wake(vm->devices[i]);
     vm->drain_left = SIZE_MAX;
-    drain(vm);
+    vm_drain(vm);
 }
 
 static void on_stop(struct ev_loop *loop, ev_io *watcher, int revents)
@@ -391,7 +198,7 @@ static void on_wake(struct ev_loop *loop, ev_async *watcher, int revents)
     (void)loop;
     (void)revents;
     if (vm->state == VM_RUNNING || vm->state == VM_REBOOTING) {
-        flush_console(vm);
+        vm_flush_console(vm);
         for (unsigned i = 0; i < vm->n_devices; i++)
             device_wake(vm->devices[i]);
     }
@@ -399,88 +206,6 @@ static void on_wake(struct ev_loop *loop, ev_async *watcher, int revents)
         probe_done(vm);
     if (take_room(vm) && vm->config.console_room && vm->state == VM_RUNNING)
         vm->config.console_room(vm->config.ctx);
-}
-
-/* One interrupt pin: a call eventfd for all the devices that share it. */
-static int pin_eventfd(struct husk_vm *vm, unsigned index, struct husk_err *err)
-{
-    unsigned pin = index % arch_virtio_pins();
-
-    if (vm->pin_fd[pin] < 0) {
-        vm->pin_fd[pin] = sys_eventfd();
-        if (vm->pin_fd[pin] < 0)
-            return fail(err, vm->pin_fd[pin], "eventfd: %s",
-                        strerror(-vm->pin_fd[pin]));
-    }
-    return vm->pin_fd[pin];
-}
-
-/* Devices and pins on the machine, whichever boot it is for. */
-static int attach_devices(struct husk_vm *vm, struct husk_err *err)
-{
-    int rc = 0;
-
-    for (unsigned i = 0; i < vm->n_devices && rc == 0; i++) {
-        if (i < arch_virtio_pins()) {
-            doorbell_take(vm->pin_fd[i]); /* an interrupt for an earlier boot */
-            rc = machine_irqfd(&vm->machine, vm->pin_fd[i], arch_virtio_pin(i),
-                               err);
-        }
-        if (rc == 0)
-            rc = device_attach(vm->devices[i], &vm->machine, err);
-    }
-    return rc;
-}
-
-#define SHM_FLOOR UINT64_C(0x100000000) /* above RAM and above the hole */
-
-/* Shared memory lies above RAM, a device's regions after another's. */
-static int place_shm(struct husk_vm *vm, struct husk_err *err)
-{
-    const struct mem *mem = &vm->mem;
-    gpa_t end = SHM_FLOOR;
-    struct mem plan;
-
-    if (!mem->map) { /* before a start */
-        mem_plan(&plan, vm->config.memory, arch_hole_start, arch_hole_end);
-        mem = &plan;
-    }
-    for (unsigned i = 0; i < mem->n_regions; i++)
-        if (mem->region[i].base + mem->region[i].size > end)
-            end = mem->region[i].base + mem->region[i].size;
-    for (unsigned i = 0; i < vm->n_devices; i++)
-        device_place_shm(vm->devices[i], end, &end);
-    if (end > SHM_FLOOR && vm->has_machine &&
-        end > UINT64_C(1) << arch_address_bits(&vm->machine))
-        return fail(err, -ENOSPC, "memory and the devices' shared memory end "
-                    "at 0x%" PRIx64 ", the processor has %u bits of address",
-                    end, arch_address_bits(&vm->machine));
-    return 0;
-}
-
-/* All devices are known: each gets its registers and its pin. */
-static int place_devices(struct husk_vm *vm, struct husk_err *err)
-{
-    size_t offset = 0;
-    int rc = place_shm(vm, err);
-
-    if (rc < 0)
-        return rc;
-    for (unsigned i = 0; i < vm->n_devices; i++) {
-        size_t size = device_window_size(vm->devices[i]);
-        int call_fd = pin_eventfd(vm, i, err);
-        struct window window;
-
-        if (call_fd < 0)
-            return call_fd;
-        window_init(&window, &vm->windows, offset, size);
-        offset += size;
-        rc = device_place(vm->devices[i], &window, &vm->mem, arch_virtio_pin(i),
-                          call_fd, vm->ack_fd, err);
-        if (rc < 0)
-            return rc;
-    }
-    return vm->has_machine ? attach_devices(vm, err) : 0;
 }
 
 static int boot(struct husk_vm *vm, struct husk_err *err)
@@ -509,7 +234,7 @@ static int all_known(struct husk_vm *vm, struct husk_err *err)
     int rc;
 
     vm->t_probed = sys_now();
-    rc = place_devices(vm, err);
+    rc = vm_place_devices(vm, err);
     if (rc < 0)
         return rc;
     if (vm->boot)
@@ -590,10 +315,10 @@ static int check_config(const struct husk_config *config, struct husk_err *err)
 static void init_watchers(struct husk_vm *vm)
 {
     ev_init(&vm->on_stop, on_stop);
-    ev_init(&vm->on_output, on_output);
+    ev_init(&vm->on_output, vm_on_output);
     ev_async_init(&vm->wake, on_wake);
     ev_init(&vm->timeout, on_timeout);
-    ev_init(&vm->drain, on_drain);
+    ev_init(&vm->drain, vm_on_drain);
     vm->on_stop.data = vm->on_output.data = vm->wake.data = vm->timeout.data =
         vm->drain.data = vm;
 }
@@ -657,7 +382,7 @@ void husk_vm_destroy(struct husk_vm *vm)
     ev_timer_stop(vm->loop, &vm->timeout);
     ev_timer_stop(vm->loop, &vm->drain);
     if (vm->stop_fd >= 0)
-        signal_stop(vm); /* whoever waits for a back-end need not */
+        vm_signal_stop(vm); /* whoever waits for a back-end need not */
     if (vm->has_machine)
         machine_stop(&vm->machine);
     console_flush(&vm->console);
@@ -786,7 +511,8 @@ static int build_machine(struct husk_vm *vm, struct husk_err *err)
         .no_window = vm->config.no_window,
         .cpus = vm->config.cpus,
         .console = { console_byte, console_room, vm },
-        .events = { on_power, on_crash, on_failure, on_fault, vm },
+        .events = { vm_on_power, vm_on_crash, vm_on_failure, on_fault,
+                    vm },
     };
     int rc;
 
@@ -807,14 +533,15 @@ static int build_machine(struct husk_vm *vm, struct husk_err *err)
 /* The machine for devices that have had their places since husk_vm_probe(). */
 static int boot_probed(struct husk_vm *vm, struct husk_err *err)
 {
-    int rc = place_shm(vm, err);
+    int rc = vm_place_shm(vm, err);
 
     for (unsigned i = 0; i < vm->n_devices && rc == 0; i++)
-        if (vm->devices[i]->fe.lost)
+        if (frontend_check_slots(&vm->devices[i]->fe, &vm->mem) < 0 ||
+            vm->devices[i]->fe.lost)
             rc = fail(err, vm->devices[i]->fe.err.code, "%s",
                       vm->devices[i]->fe.err.text);
     if (rc == 0)
-        rc = attach_devices(vm, err);
+        rc = vm_attach_devices(vm, err);
     return rc < 0 ? rc : boot(vm, err);
 }
 
@@ -852,7 +579,7 @@ int husk_vm_start(struct husk_vm *vm, struct husk_err *err)
 void husk_vm_stop(struct husk_vm *vm)
 {
     atomic_store(&vm->stop, true);
-    signal_stop(vm);
+    vm_signal_stop(vm);
 }
 
 size_t husk_vm_console_input(struct husk_vm *vm, const void *data, size_t size)

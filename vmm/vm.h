@@ -75,6 +75,29 @@ struct husk_vm {
 void vm_end(struct husk_vm *vm, enum husk_outcome outcome, long value,
             const char *text);
 
+/* The machine's events, on vCPUs' threads. */
+void vm_on_power(void *ctx, enum power_event event, uint32_t value);
+void vm_on_crash(void *ctx, const char *where);
+void vm_on_failure(void *ctx, const char *text);
+
+/* Make stop_fd readable. Any thread; async-signal-safe. */
+void vm_signal_stop(struct husk_vm *vm);
+
+/* Loop: write console output that waits, as much as is taken at once. */
+void vm_flush_console(struct husk_vm *vm);
+/* The same when no vCPU runs any more; ended() follows, now or later. */
+void vm_drain(struct husk_vm *vm);
+void vm_on_output(struct ev_loop *loop, ev_io *watcher, int revents);
+void vm_on_drain(struct ev_loop *loop, ev_timer *watcher, int revents);
+
+/*
+ * All devices are known: each gets its registers, pin and shared memory, and is
+ * put on the machine if that stands. Then attach alone for another machine.
+ */
+int vm_place_devices(struct husk_vm *vm, struct husk_err *err);
+int vm_place_shm(struct husk_vm *vm, struct husk_err *err);
+int vm_attach_devices(struct husk_vm *vm, struct husk_err *err);
+
 /* Load kernel, tree and parameters into guest memory. fresh: for the first
  * time. */
 int vm_load(struct husk_vm *vm, bool fresh, struct boot_entry *entry,
