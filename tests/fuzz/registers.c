@@ -403,7 +403,8 @@ static void reboot(void)
     compare();
 }
 
-/* Somebody holds the lock for longer than an access may take. */
+/* Somebody holds the lock for longer than an access may take: it is without
+ * effect, but for a kick, and for a reset, which is made when the lock is free. */
 static void write_while_held(struct input *in)
 {
     uint32_t offset = input_u8(in) & ~3u, value = pick_value(in);
@@ -420,6 +421,8 @@ static void write_while_held(struct input *in)
     begin_model();
     if (offset == 0x050 && !run.model.inband)
         mmio_write(&run.model, offset, value, 4);
+    if (offset == 0x070 && value == 0)
+        mmio_reboot(&run.model);
     compare();
 }
 
