@@ -19,7 +19,7 @@ check-lab:
 	@$(MAKE) --no-print-directory deps DEPS='$(DEPS) $(LAB_DEPS)'
 	@guests/linux/fetch $(CACHE) generic cloud
 	@guests/linux/kernel $(CACHE)
-	@$(MAKE) --no-print-directory all
+	@$(MAKE) --no-print-directory all $(O)/tests/husk-peer
 	@tests/lab/run $(O) $(CACHE) '$(CASES)'
 
 linux:
