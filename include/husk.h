@@ -114,7 +114,9 @@ struct husk_config {
     const char *const *initrds; /* paths, joined in this order; NULL: none */
     unsigned n_initrds;         /* HUSK_MAX_INITRDS at most */
     enum husk_discovery discovery;
-    double timeout;     /* seconds from start to HUSK_TIMEOUT; none */
+    /* seconds from start to HUSK_TIMEOUT, or to HUSK_ERROR where the guest has
+     * not started by then; none */
+    double timeout;
     bool reset_again;   /* a guest's reset boots it again, and ends nothing */
     bool no_window;     /* guests leave KVM_RUN for every register read */
 

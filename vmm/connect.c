@@ -18,6 +18,7 @@
 #define FIRST_PAUSE 0.001 /* seconds between tries to connect, doubled */
 #define LAST_PAUSE  0.05
 #define OUTPUT_BATCH 16 /* reads */
+#define OUTPUT_LINES 200 /* a second of a back-end's, which its guest may steer */
 #define LAST_WORDS  200 /* ms that a back-end which hung up has to end */
 
 ev_tstamp device_now(void)
@@ -31,6 +32,35 @@ void device_say(struct device *device, enum husk_log level, const char *text)
 
     snprintf(line, sizeof line, "%s: %s", device->spec.name, text);
     device->events.log(device->events.ctx, level, line);
+}
+
+static void tell_left_out(struct device *device)
+{
+    char text[80];
+
+    if (!device->lines_left_out)
+        return;
+    snprintf(text, sizeof text, "%llu lines of the back-end's were left out",
+             (unsigned long long)device->lines_left_out);
+    device->lines_left_out = 0;
+    device_say(device, HUSK_LOG_WARNING, text);
+}
+
+static void pass_line(struct device *device)
+{
+    ev_tstamp now = device_now();
+
+    device->line[device->line_size] = 0;
+    device->line_size = 0;
+    if (now - device->lines_since >= 1) {
+        tell_left_out(device);
+        device->lines_since = now;
+        device->lines = 0;
+    }
+    if (device->lines++ < OUTPUT_LINES)
+        device_say(device, HUSK_LOG_WARNING, device->line);
+    else
+        device->lines_left_out++;
 }
 
 /* The back-end's own words, a line at a time, and so many at once that one who
@@ -48,9 +78,7 @@ static void read_output(struct device *device)
                 device->line[device->line_size++] = bytes[k];
                 continue;
             }
-            device->line[device->line_size] = 0;
-            device_say(device, HUSK_LOG_WARNING, device->line);
-            device->line_size = 0;
+            pass_line(device);
             if (bytes[k] != '\n')
                 device->line[device->line_size++] = bytes[k];
         }
@@ -214,6 +242,7 @@ void device_stop_child(struct device *device)
 {
     ev_io_stop(device->loop, &device->control);
     ev_io_stop(device->loop, &device->output);
+    tell_left_out(device);
 }
 
 /* Come back to device_connect() later. */

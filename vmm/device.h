@@ -106,6 +106,9 @@ struct device {
     bool settling; /* loop: a reboot waits for the back-end's answers */
     char line[160]; /* of the back-end's output, so far */
     size_t line_size;
+    ev_tstamp lines_since; /* when this second of lines began */
+    unsigned lines;        /* in it */
+    uint64_t lines_left_out;
 };
 
 /* device must be all zero. spec text as of husk_vm_add_device(). */

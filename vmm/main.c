@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <getopt.h>
+#include <poll.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -10,6 +11,8 @@
 #include <unistd.h>
 
 #include "vmm/cmd.h"
+
+#define DEAF_AFTER 1000 /* ms that standard error may take to be read */
 
 /* 24 lines of 80 characters: a screen. */
 static const char help[] =
@@ -37,14 +40,27 @@ static const char help[] =
     "  111 reset, 113 no verdict, 114 device lost, 124 timeout, 125 error,\n"
     "  130 left by Ctrl-A x, 128+n signal n.\n";
 
+/* Whether standard error takes a line: nobody who leaves it unread may hold up
+ * the loop, but for the first second. */
+static bool is_heard(void)
+{
+    static bool deaf;
+    struct pollfd polled = { .fd = STDERR_FILENO, .events = POLLOUT };
+
+    deaf = poll(&polled, 1, deaf ? 0 : DEAF_AFTER) <= 0;
+    return !deaf;
+}
+
 /* A terminal's controls are not for back-ends and files' names to give. */
 void cmd_say(const char *format, ...)
 {
-    char line[1024], *out = line;
+    char line[1024] = "husk: ", *out = line;
+    size_t prefix = strlen(line);
     va_list args;
+    ssize_t n;
 
     va_start(args, format);
-    vsnprintf(line, sizeof line, format, args);
+    vsnprintf(line + prefix, sizeof line - prefix - 1, format, args);
     va_end(args);
     for (const char *in = line; *in; in++) {
         bool control = iscntrl((unsigned char)*in) && *in != '\t';
@@ -52,8 +68,11 @@ void cmd_say(const char *format, ...)
         if (*in != '\r')
             *out++ = control ? '?' : *in;
     }
-    *out = 0;
-    fprintf(stderr, "husk: %s\n", line);
+    *out++ = '\n';
+    if (is_heard()) {
+        n = write(STDERR_FILENO, line, (size_t)(out - line));
+        (void)n; /* there is nobody to tell */
+    }
 }
 
 /* A size: a number and a binary unit. */
