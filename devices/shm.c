@@ -180,19 +180,34 @@ static int map_locked(struct shm *shm, struct shm_region *region,
     return 0;
 }
 
+/*
+ * Where a file ends, of what is no file: nowhere. Nobody is asked who could keep
+ * the answer: the file may lie in a file system that the back-end serves.
+ */
+static int file_end(int fd, uint64_t *end)
+{
+    struct statx st;
+
+    if (statx(fd, "", AT_EMPTY_PATH | AT_STATX_DONT_SYNC,
+              STATX_TYPE | STATX_SIZE, &st) < 0)
+        return -errno;
+    *end = S_ISREG(st.stx_mode) ? st.stx_size : UINT64_MAX;
+    return 0;
+}
+
 int shm_map(struct shm *shm, const struct vu_map *map, int fd)
 {
     struct shm_region *region = judge(shm, map);
-    struct stat st;
+    uint64_t end;
     int rc;
 
     if (!region || map->flags & ~VU_MAP_WRITABLE || map->fd_offset % PAGE ||
         map->fd_offset > INT64_MAX - map->size)
         return -EINVAL;
-    if (fstat(fd, &st) < 0)
-        return -errno;
-    if (S_ISREG(st.st_mode) &&
-        (uint64_t)st.st_size < map->fd_offset + map->size)
+    rc = file_end(fd, &end);
+    if (rc < 0)
+        return rc;
+    if (end < map->fd_offset + map->size)
         return -EINVAL; /* its pages would fault */
     pthread_mutex_lock(&shm->lock);
     rc = map_locked(shm, region, map, fd);
@@ -243,10 +258,21 @@ void shm_clear(struct shm *shm)
 
 static bool is_broken(const struct shm_mapping *mapping)
 {
-    struct stat st;
+    uint64_t end;
 
-    return fstat(mapping->fd, &st) < 0 ||
-           (S_ISREG(st.st_mode) && (uint64_t)st.st_size < mapping->file_end);
+    return file_end(mapping->fd, &end) < 0 || end < mapping->file_end;
+}
+
+unsigned shm_mappings(struct shm *shm)
+{
+    unsigned n = 0;
+
+    if (!shm->n)
+        return n;
+    pthread_mutex_lock(&shm->lock);
+    n = shm->n_mappings;
+    pthread_mutex_unlock(&shm->lock);
+    return n;
 }
 
 bool shm_is_broken(struct shm *shm)

@@ -68,6 +68,9 @@ int shm_unmap(struct shm *shm, const struct vu_map *map);
 /* All regions are anonymous memory again. Any thread. */
 void shm_clear(struct shm *shm);
 
+/* How many there are. Any thread. */
+unsigned shm_mappings(struct shm *shm);
+
 /* Whether a mapping reaches past the end that its file has now. Any thread. */
 bool shm_is_broken(struct shm *shm);
 

@@ -19,6 +19,7 @@
 #include "vmm/sys.h"
 
 #define RING_ERRORS 3 /* lines about them */
+#define SHM_PAUSE 1.0 /* seconds between looks at what is mapped */
 
 void device_stop_watchers(struct device *device)
 {
@@ -27,6 +28,7 @@ void device_stop_watchers(struct device *device)
     ev_io_stop(device->loop, &device->err);
     ev_io_stop(device->loop, &device->requests);
     ev_timer_stop(device->loop, &device->timer);
+    ev_timer_stop(device->loop, &device->shm_timer);
     atomic_store(&device->watching, false);
 }
 
@@ -334,11 +336,30 @@ static int inband_call(void *ctx)
     return 0;
 }
 
+/*
+ * A file that was cut short: an access behind its end fails KVM_RUN, but not
+ * where KVM means to fetch the page while the guest waits for it; then the guest
+ * tries for ever.
+ */
+static void on_shm_timer(struct ev_loop *loop, ev_timer *watcher, int revents)
+{
+    struct device *device = watcher->data;
+
+    (void)revents;
+    if (device_faulted(device) || !shm_mappings(&device->shm))
+        ev_timer_stop(loop, watcher);
+}
+
 static int map_shm(void *ctx, const struct vu_map *map, int fd)
 {
     struct device *device = ctx;
+    int rc = shm_map(&device->shm, map, fd);
 
-    return shm_map(&device->shm, map, fd);
+    if (rc == 0 && !ev_is_active(&device->shm_timer)) {
+        device->shm_timer.repeat = SHM_PAUSE;
+        ev_timer_again(device->loop, &device->shm_timer);
+    }
+    return rc;
 }
 
 static int unmap_shm(void *ctx, const struct vu_map *map)
@@ -379,8 +400,8 @@ void device_leave(void *ctx)
     if (atomic_exchange(&device->hung_up, false))
         frontend_lose(fe, -EPIPE, "the back-end hung up");
     if (atomic_exchange(&device->faulted, false))
-        frontend_lose(fe, -EFAULT, "the guest read shared memory behind which "
-                      "the back-end cut its file short");
+        frontend_lose(fe, -EFAULT, "a file that the guest has as shared memory "
+                      "was cut short");
     if (atomic_exchange(&device->ring_error, false) ||
         fe->device_status & VIRTIO_STATUS_NEEDS_RESET)
         transport_needs_reset(&device->transport, false);
@@ -498,9 +519,10 @@ int device_init(struct device *device, struct ev_loop *loop, const char *spec,
     ev_init(&device->control, device_on_control);
     ev_init(&device->output, device_on_output);
     ev_init(&device->timer, on_timer);
+    ev_init(&device->shm_timer, on_shm_timer);
     device->socket.data = device->hang_up.data = device->err.data =
         device->requests.data = device->control.data = device->output.data =
-            device->timer.data = device;
+            device->timer.data = device->shm_timer.data = device;
     device->fe.mem = mem;
     device->fe.stop_fd = stop_fd;
     return spec_parse(&device->spec, spec, index, err);

@@ -71,6 +71,7 @@ struct device {
     uint32_t gsi;
 
     ev_io socket, hang_up, err, requests, control, output;
+    ev_timer shm_timer; /* the next look at what is mapped */
     ev_timer timer; /* the next try, or the deadline of what is due */
     uint64_t taken; /* answers that had come when the deadline began */
     int hang_up_fd; /* an epoll of its own, for EPOLLRDHUP alone; owned */
@@ -125,8 +126,8 @@ int device_start(struct device *device, struct husk_err *err);
 /* Bytes of window that a ready device needs. */
 size_t device_window_size(const struct device *device);
 
-/* Guest memory faulted; true if this device's shared memory is to blame, which
- * is lost then. Any thread. */
+/* Guest memory faulted, or may: true if this device's shared memory is to blame,
+ * which is lost then. Any thread. */
 bool device_faulted(struct device *device);
 
 /* Give the shared memory regions of a ready device their places, from base up;
