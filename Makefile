@@ -60,12 +60,8 @@ GUEST_TESTS += qsd virtiofs bundled config reset reconnect comeback orphan fault
 GUEST_TESTS += timeline
 GUEST_HELP = tests/guest/embed.c tests/guest/run.c tests/guest/harness.c tests/guest/disk.c
 
-GUESTS = hello devices pvh config block fs hostile reboot
-GUESTS += flow storm shm
-
 all: $(O)/husk backends guests
 backends: $(BACKENDS:%=$(O)/backends/husk-%)
-guests: $(GUESTS:%=$(O)/guests/%.elf)
 
 obj = $(patsubst %.c,$(O)/obj/%.o,$(1))
 
@@ -123,64 +119,6 @@ check:
 check-built: all $(CHECKS) $(O)/tests/husk-peer
 	@tests/check $(CHECKS)
 
-# What husk promises of itself, measured: a table, and JSON in build/bench.
-BENCH = main proc backend table start path bare load fleet size \
-  host_$(ARCH)
-BENCH_DEPS = strace gnuplot-nox qemu-system-x86 binutils
-
-$(O)/tests/bench/bench: $(BENCH:%=$(O)/obj/tests/bench/%.o) \
-  $(O)/obj/tests/unit/driver.o
-	@mkdir -p $(@D)
-	$(Q)$(CC) $(ALL) -o $@ $^ -ljansson -lm
-
-$(O)/tests/bench/many: $(O)/obj/tests/bench/many.o $(O)/libhusk.a
-	@mkdir -p $(@D)
-	$(Q)$(CC) $(ALL) -o $@ $^ -lfdt -lev -lm
-
-$(O)/tests/bench/floor: tests/bench/floor_$(ARCH).c
-	@mkdir -p $(@D)
-	$(Q)$(CC) $(ALL) -ffreestanding -fno-stack-protector -nostdlib -static \
-	  -no-pie -Wl,--build-id=none -o $@ $<
-
-$(O)/tests/bench/whole: $(O)/obj/tests/bench/whole.o $(O)/libhusk.a
-	@mkdir -p $(@D)
-	$(Q)$(CC) $(ALL) -o $@ $< -Wl,--whole-archive $(O)/libhusk.a \
-	  -Wl,--no-whole-archive -lfdt -lev -lm
-
-bench:
-	@$(MAKE) --no-print-directory deps DEPS='$(DEPS) $(BENCH_DEPS)'
-	@$(MAKE) --no-print-directory all \
-	  $(addprefix $(O)/tests/bench/,bench many floor whole)
-	$(O)/tests/bench/bench $(O)
-
-# Guests are freestanding; what one does not use is left out of its image.
-GUEST_RUNTIME = start boot exit interrupts memory option packed print queue \
-  split string time tree uart virtio
-GUEST_FLAGS = -std=c11 -O2 $(WARN) $(if $(WERROR),-Werror) -MMD -MP \
-  -ffreestanding -fno-builtin -mgeneral-regs-only -mno-red-zone -fno-pie \
-  -fno-stack-protector -fcf-protection=none -fno-asynchronous-unwind-tables \
-  -ffunction-sections -fdata-sections
-GUEST_LINK = -nostdlib -static -no-pie -Wl,-T,guests/guest.ld \
-  -Wl,--gc-sections,--build-id=none,-z,max-page-size=4096,-z,noexecstack
-
-$(O)/guests/obj/%.o: guests/%.c Makefile
-	@mkdir -p $(@D)
-	$(Q)$(CC) $(GUEST_FLAGS) -c -o $@ $<
-
-$(O)/guests/obj/%.o: guests/%.S Makefile
-	@mkdir -p $(@D)
-	$(Q)$(CC) $(GUEST_FLAGS) -c -o $@ $<
-
-$(O)/guests/runtime.a: $(GUEST_RUNTIME:%=$(O)/guests/obj/%.o)
-	$(Q)rm -f $@ && ar rcs $@ $^
-
-$(O)/guests/%.elf: $(O)/guests/obj/%.o $(O)/guests/runtime.a guests/guest.ld
-	$(Q)$(CC) $(GUEST_LINK) -o $@ $(filter %.o %.a,$^)
-
-$(O)/guests/pvh.elf: $(O)/guests/obj/pvh_start.o
-$(O)/guests/storm.elf: $(O)/guests/obj/storm_start.o
-$(O)/guests/hostile.elf: $(O)/guests/obj/hostile_access.o
-
 -include $(shell find $(O) -name '*.d' 2>/dev/null)
 
 # Boot a guest that drives a probed device, on a machine that has nothing yet.
@@ -189,6 +127,7 @@ run:
 	@$(MAKE) --no-print-directory all
 	$(O)/husk run $(O)/guests/devices.elf -d exec=$(O)/backends/husk-rng
 
+include guests/guests.mk tests/bench/bench.mk tests/fuzz/fuzz.mk
 include tests/lab/lab.mk
 
 deps:
@@ -200,63 +139,11 @@ deps:
 	$$sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y \
 	  --no-install-recommends $$missing
 
-# libFuzzer on what guests, back-ends and files can reach without a KVM. The
-# code under test has a clock and a poll() of the harnesses': deadlines pass at
-# once.
-FUZZ = replies requests registers elf bzimage tables options rings
-FUZZ_DEPS = clang libclang-rt-14-dev libc6-dev libfdt-dev llvm
-FUZZ_HELP = $(addprefix tests/fuzz/,fuzz.c order.c liar.c mmio.c ram.c \
-  walk.c rings_driver.c rings_death.c)
-FUZZ_CODE = $(filter devices/% boot/%,$(LIB)) $(addprefix vmm/,fail.c mem.c \
-  sys.c window.c words.c spec.c) $(addprefix devices/backends/,ring.c split.c \
-  packed.c memory.c inflight.c)
-FUZZ_FLAGS = -std=c11 -D_GNU_SOURCE -Iinclude -I. -pthread $(WARN) -g -O1 \
-  -fno-omit-frame-pointer $(FUZZ_KIND) $(if $(WERROR),-Werror)
-FUZZ_KIND = -fsanitize=address,undefined -fno-sanitize-recover=undefined
-SECONDS = 60
-
-$(O)/fuzz/flags: FORCE
-	@mkdir -p $(@D)
-	@echo '$(FUZZ_FLAGS)' | cmp -s - $@ || echo '$(FUZZ_FLAGS)' > $@
-
-$(O)/fuzz/obj/tests/%.o: tests/%.c $(O)/fuzz/flags
-	@mkdir -p $(@D)
-	$(Q)clang $(FUZZ_FLAGS) -fsanitize=fuzzer-no-link -MMD -MP -c -o $@ $<
-
-$(O)/fuzz/obj/%.o: %.c $(O)/fuzz/flags
-	@mkdir -p $(@D)
-	$(Q)clang $(FUZZ_FLAGS) -fsanitize=fuzzer-no-link -MMD -MP \
-	  -Dpoll=fuzz_poll -Dclock_gettime=fuzz_clock_gettime -c -o $@ $<
-
-$(O)/fuzz/code.a: $(patsubst %.c,$(O)/fuzz/obj/%.o,$(FUZZ_CODE) $(FUZZ_HELP))
-	$(Q)rm -f $@ && ar rcs $@ $^
-
-$(O)/fuzz/%: $(O)/fuzz/obj/tests/fuzz/%.o $(O)/fuzz/code.a
-	$(Q)clang $(FUZZ_FLAGS) -fsanitize=fuzzer -o $@ $^ -lfdt -lm
-
-fuzz:
-	@$(MAKE) --no-print-directory deps DEPS='$(FUZZ_DEPS)'
-	@$(MAKE) --no-print-directory $(FUZZ:%=$(O)/fuzz/%)
-	@tests/fuzz/run $(O)/fuzz $(SECONDS) $(FUZZ)
-
-# The kept inputs, made few again after a search; and the lines they reach.
-fuzz-keep: $(FUZZ:%=$(O)/fuzz/%)
-	@tests/fuzz/run $(O)/fuzz keep $(FUZZ)
-
-fuzz-coverage:
-	@$(MAKE) --no-print-directory deps DEPS='$(FUZZ_DEPS)'
-	@$(MAKE) --no-print-directory O=$(O)/coverage \
-	  FUZZ_KIND='-fprofile-instr-generate -fcoverage-mapping' \
-	  $(FUZZ:%=$(O)/coverage/fuzz/%)
-	@tests/fuzz/run $(O)/coverage/fuzz coverage $(FUZZ)
-
-.PHONY: fuzz fuzz-keep fuzz-coverage
-
 lint: $(O)/libhusk.a
 	tests/lint $<
 
 clean:
 	rm -rf $(O)
 
-.PHONY: all backends guests check check-built run deps lint clean FORCE
+.PHONY: all backends check check-built run deps lint clean FORCE
 .SECONDARY:
