@@ -165,3 +165,16 @@ uint32_t queue_done(struct queue *q, unsigned id)
     q->slots[id].count = 0;
     return q->slots[id].tag;
 }
+
+void queue_begin(struct queue *q, struct virtio *dev)
+{
+    const char *error = virtio_open(dev);
+
+    if (error == NULL)
+        error = virtio_negotiate(dev, virtio_wanted());
+    if (error == NULL)
+        error = queue_init(q, dev, 0, 8);
+    if (error != NULL)
+        exit_fail("virtio%u: %s", dev->number, error);
+    virtio_start(dev);
+}

@@ -16,19 +16,6 @@
 #define BUFFER_SIZE 64u
 #define PATIENCE    5000u
 
-static void start(struct virtio *dev, struct queue *q)
-{
-    const char *error = virtio_open(dev);
-
-    if (error == NULL)
-        error = virtio_negotiate(dev, virtio_wanted());
-    if (error == NULL)
-        error = queue_init(q, dev, 0, 8);
-    if (error != NULL)
-        exit_fail("virtio%u: %s", dev->number, error);
-    virtio_start(dev);
-}
-
 static void request(struct queue *q)
 {
     struct segment segment = { memory_take(BUFFER_SIZE, 64), BUFFER_SIZE,
@@ -73,7 +60,7 @@ int guest_main(void)
     if (!tree_find(&dev, 0, boots != 0))
         exit_fail(boots != 0 ? "no device has a config space"
                              : "there is no device");
-    start(&dev, &queue);
+    queue_begin(&queue, &dev);
     request(&queue);
     if (boots != 0) {
         uint32_t boot = count_boot(&dev);

@@ -121,19 +121,6 @@ static void lose(const struct look *l)
     }
 }
 
-static void start(struct virtio *dev, struct queue *q)
-{
-    const char *error = virtio_open(dev);
-
-    if (error == NULL)
-        error = virtio_negotiate(dev, virtio_wanted());
-    if (error == NULL)
-        error = queue_init(q, dev, 0, 8);
-    if (error != NULL)
-        exit_fail("virtio%u: %s", dev->number, error);
-    virtio_start(dev);
-}
-
 static void ask_other(void)
 {
     static struct virtio dev;
@@ -145,7 +132,7 @@ static void ask_other(void)
     tree_begin(&walk);
     if (!tree_next(&walk, &dev) || !tree_next(&walk, &dev))
         exit_fail("there is no second device");
-    start(&dev, &queue);
+    queue_begin(&queue, &dev);
     if (!queue_ask(&queue, &segment, 1, &used, 5000))
         exit_fail("virtio%u: no answer", dev.number);
 }
@@ -163,7 +150,7 @@ static void step(struct look *l, const char *name)
     else if (strcmp(name, "reset") == 0)
         virtio_reset(&l->dev);
     else if (strcmp(name, "start") == 0)
-        start(&l->dev, &l->queue);
+        queue_begin(&l->queue, &l->dev);
     else if (strcmp(name, "lost") == 0)
         lose(l);
     else if (strcmp(name, "other") == 0)
@@ -208,7 +195,7 @@ int guest_main(void)
     l.size = option_number("size", 4096);
     l.patience = option_number("patience", 10);
     option_text("steps", steps, sizeof steps);
-    start(&l.dev, &l.queue);
+    queue_begin(&l.queue, &l.dev);
     if (find_region(&l, (uint32_t)option_number("region", 0)))
         for (char *at = steps; *at != '\0';) {
             char *end = at;

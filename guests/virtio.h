@@ -155,6 +155,9 @@ struct queue {
 /* Set up a queue of at most size entries; before virtio_start(). */
 const char *queue_init(struct queue *q, struct virtio *dev, unsigned index,
                        unsigned size);
+/* The whole of it for a device whose queue 0 is enough: open it, negotiate what
+ * the command line wants, a queue of 8, start. Or the guest's end. */
+void queue_begin(struct queue *q, struct virtio *dev);
 /* Only the memory; no register but QueueSel is written. */
 const char *queue_prepare(struct queue *q, struct virtio *dev, unsigned index,
                           unsigned size);

@@ -377,6 +377,19 @@ Test(reconnect, off)
     }
 }
 
+/* The back-end is killed, the guest is let go on, and then it is back. */
+static void change_while_away(struct run *run, struct run *loop,
+                              const char *const *argv)
+{
+    kill(loop->pid, SIGKILL);
+    run_end(loop);
+    run_free(loop);
+    cr_assert(run_until_said(run, "connecting again\n", 1));
+    run_type(run, "x");
+    nap(0.3);
+    run_start(loop, argv);
+}
+
 /* The guest resets the device and sets it up again while nobody is there. */
 Test(reconnect, reset_while_it_is_away)
 {
@@ -394,13 +407,7 @@ Test(reconnect, reset_while_it_is_away)
                    "-a", fmt("hold strict patience=20 reset=50 %s", rings[i]),
                    guest("devices"));
         cr_assert(run_until(&run, "holding\n"), "'%s'", run.err);
-        kill(loop.pid, SIGKILL);
-        run_end(&loop);
-        run_free(&loop);
-        cr_assert(run_until_said(&run, "connecting again\n", 1));
-        run_type(&run, "x");
-        nap(0.3);
-        run_start(&loop, argv);
+        change_while_away(&run, &loop, argv);
         cr_assert(run_until(&run, "virtio0: 50 resets\nholding\n"), "'%s' '%s'",
                   run.out, run.err);
         run_type(&run, "x");
@@ -457,13 +464,7 @@ Test(reconnect, reboot_while_it_is_away)
                fmt("reconnect=on,wait=10,socket=%s", path), "-a",
                "hold boots=4", guest("reboot"));
     cr_assert(run_until(&run, "boot 2 of 4\nholding\n"), "'%s'", run.err);
-    kill(loop.pid, SIGKILL);
-    run_end(&loop);
-    run_free(&loop);
-    cr_assert(run_until_said(&run, "connecting again\n", 1));
-    run_type(&run, "x");
-    nap(0.3);
-    run_start(&loop, argv);
+    change_while_away(&run, &loop, argv);
     cr_assert(run_until(&run, "holding\nreboot: boot 1 of 4\n"
                               "reboot: boot 2 of 4\nholding\n"),
               "'%s' '%s'", run.out, run.err);

@@ -52,16 +52,6 @@ static uint32_t answer(struct front *f, int n, uint64_t value)
     return h.request;
 }
 
-static void finish(struct front *f, int status, const char *said)
-{
-    front_end(f, true);
-    cr_expect_eq(f->status, status, "status %d: %s", f->status, f->said);
-    if (said)
-        cr_expect_not_null(strstr(f->said, said), "%s", f->said);
-    else
-        cr_expect_null(strstr(f->said, "violation"), "%s", f->said);
-}
-
 static double seconds(void)
 {
     struct timespec t;
@@ -84,7 +74,7 @@ Test(fault, buffers_are_filled, .timeout = 20)
         cr_assert_eq(f.ram[0x80000 + 63], 0x3c);
         cr_assert_eq(f.ram[0x80000 + 64], 0);
     }
-    finish(&f, 0, "buffers=40 calls=40");
+    front_finish(&f, 0, "buffers=40 calls=40");
 }
 
 Test(fault, a_mad_driver_breaks_its_ring_only, .timeout = 20)
@@ -97,7 +87,7 @@ Test(fault, a_mad_driver_breaks_its_ring_only, .timeout = 20)
     front_offer(&f, 0, 0xdead0000, 64);
     err = (struct pollfd){ .fd = f.err[0], .events = POLLIN };
     cr_expect_eq(poll(&err, 1, 2000), 1);
-    finish(&f, 0, "makes no sense");
+    front_finish(&f, 0, "makes no sense");
 }
 
 Test(fault, no_call, .timeout = 20)
@@ -111,7 +101,7 @@ Test(fault, no_call, .timeout = 20)
     cr_expect_not(front_called(&f, 0, 200));
     memcpy(&idx, f.ram + front_used(0) + 2, sizeof idx);
     cr_expect_eq(idx, 1);
-    finish(&f, 0, NULL);
+    front_finish(&f, 0, NULL);
 }
 
 Test(fault, spurious_call, .timeout = 20)
@@ -123,7 +113,7 @@ Test(fault, spurious_call, .timeout = 20)
     for (int i = 0; i < 5; i++)
         cr_expect(front_called(&f, 0, 1000));
     cr_expect_eq(f.ram[front_used(0) + 2], 0);
-    finish(&f, 0, NULL);
+    front_finish(&f, 0, NULL);
 }
 
 Test(fault, vring_err_after, .timeout = 20)
@@ -139,7 +129,7 @@ Test(fault, vring_err_after, .timeout = 20)
     cr_expect_eq(poll(&err, 1, 50), 0);
     front_offer(&f, 0, FRONT_GUEST + 0x80000, 64);
     cr_expect_eq(poll(&err, 1, 2000), 1);
-    finish(&f, 0, NULL);
+    front_finish(&f, 0, NULL);
 }
 
 Test(fault, a_kick_before_enable_is_lost, .timeout = 20)
@@ -160,7 +150,7 @@ Test(fault, a_kick_before_enable_is_lost, .timeout = 20)
     cr_expect_not(front_called(&f, 0, 200));
     front_offer(&f, 0, FRONT_GUEST + 0x80000, 64);
     cr_expect(front_called(&f, 0, 2000));
-    finish(&f, 0, "a kick of ring 0 is lost");
+    front_finish(&f, 0, "a kick of ring 0 is lost");
 }
 
 Test(fault, config_changes, .timeout = 20)
@@ -179,7 +169,7 @@ Test(fault, config_changes, .timeout = 20)
     cr_expect_eq(front_receive(&f, WIRE_GET_CONFIG, &m, sizeof m), 16);
     cr_expect_eq(m.bytes[0], 4);
     cr_expect_eq(m.bytes[3], 7);
-    finish(&f, 0, "config-changes=3");
+    front_finish(&f, 0, "config-changes=3");
 }
 
 Test(fault, a_config_change_must_be_answered, .timeout = 20)
@@ -189,7 +179,7 @@ Test(fault, a_config_change_must_be_answered, .timeout = 20)
     front_begin(&f, "--config=01 --config-change=10 --answer-limit=100");
     live_with_channel(&f);
     usleep(400000);
-    finish(&f, 3, "was not answered within 100 ms");
+    front_finish(&f, 3, "was not answered within 100 ms");
 }
 
 Test(fault, an_unknown_back_end_request, .timeout = 20)
@@ -200,12 +190,12 @@ Test(fault, an_unknown_back_end_request, .timeout = 20)
     live_with_channel(&f);
     cr_expect_eq(answer(&f, 1, 1), 200u);
     usleep(100000);
-    finish(&f, 0, "was refused");
+    front_finish(&f, 0, "was refused");
     front_begin(&f, "--backend-request=200");
     live_with_channel(&f);
     cr_expect_eq(answer(&f, 1, 0), 200u);
     usleep(100000);
-    finish(&f, 3, "was answered with 0");
+    front_finish(&f, 3, "was answered with 0");
 }
 
 Test(fault, round_trips_are_counted, .timeout = 20)
@@ -216,7 +206,7 @@ Test(fault, round_trips_are_counted, .timeout = 20)
     front_begin(&f, "--latency=30 --stats");
     front_hello(&f);
     cr_expect_geq(seconds() - begun, 0.09);
-    finish(&f, 0, "waits=3 handshake-waits=3");
+    front_finish(&f, 0, "waits=3 handshake-waits=3");
 }
 
 Test(fault, dies_and_hangs, .timeout = 20)
@@ -228,13 +218,13 @@ Test(fault, dies_and_hangs, .timeout = 20)
     front_ask(&f, WIRE_GET_FEATURES);
     front_send(&f, WIRE_GET_FEATURES, WIRE_VERSION, NULL, 0);
     cr_expect_eq(front_receive(&f, WIRE_GET_FEATURES, &value, 8), -1);
-    finish(&f, 4, "dies at GET_FEATURES");
+    front_finish(&f, 4, "dies at GET_FEATURES");
     front_begin(&f, "--hang-at=GET_PROTOCOL_FEATURES");
     front_ask(&f, WIRE_GET_FEATURES);
     front_send(&f, WIRE_GET_PROTOCOL_FEATURES, WIRE_VERSION, NULL, 0);
     front_send(&f, WIRE_GET_FEATURES, WIRE_VERSION, NULL, 0);
     cr_expect_eq(front_receive(&f, WIRE_GET_FEATURES, &value, 8), -1);
-    finish(&f, 0, "hangs at GET_PROTOCOL_FEATURES");
+    front_finish(&f, 0, "hangs at GET_PROTOCOL_FEATURES");
 }
 
 static size_t raw(struct front *f, uint8_t *to, size_t size)
@@ -271,12 +261,12 @@ Test(fault, replies_are_falsified, .timeout = 20)
     cr_expect_eq(h.flags, 9u);
     cr_expect_eq(h.size, 10u);
     cr_expect_eq(value, UINT64_C(0x100017000007e));
-    finish(&f, 0, NULL);
+    front_finish(&f, 0, NULL);
     front_begin(&f, "--cut=GET_FEATURES#2:13");
     front_ask(&f, WIRE_GET_FEATURES);
     front_send(&f, WIRE_GET_FEATURES, WIRE_VERSION, NULL, 0);
     cr_expect_eq(raw(&f, b, sizeof b), 13);
-    finish(&f, 0, NULL);
+    front_finish(&f, 0, NULL);
 }
 
 Test(fault, descriptors_are_attached, .timeout = 20)
@@ -297,7 +287,7 @@ Test(fault, descriptors_are_attached, .timeout = 20)
     cr_assert_eq(recvmsg(f.fd, &msg, 0), 20);
     cr_assert_not_null(CMSG_FIRSTHDR(&msg));
     cr_expect_eq(CMSG_FIRSTHDR(&msg)->cmsg_len, CMSG_LEN(253 * sizeof(int)));
-    finish(&f, 0, NULL);
+    front_finish(&f, 0, NULL);
 }
 
 Test(fault, replies_drip, .timeout = 20)
@@ -308,7 +298,7 @@ Test(fault, replies_drip, .timeout = 20)
     front_begin(&f, "--drip=10");
     cr_expect_neq(front_ask(&f, WIRE_GET_FEATURES), 0);
     cr_expect_geq(seconds() - begun, 0.19);
-    finish(&f, 0, NULL);
+    front_finish(&f, 0, NULL);
 }
 
 Test(fault, a_ring_size_is_refused, .timeout = 20)
@@ -325,7 +315,7 @@ Test(fault, a_ring_size_is_refused, .timeout = 20)
                sizeof s);
     cr_expect_eq(front_receive(&f, WIRE_SET_VRING_NUM, &value, 8), 8);
     cr_expect_eq(value, 1);
-    finish(&f, 0, "size 8 of ring 0 refused");
+    front_finish(&f, 0, "size 8 of ring 0 refused");
 }
 
 Test(fault, at_41, .timeout = 20)
@@ -359,6 +349,6 @@ Test(fault, at_41, .timeout = 20)
         cr_assert_eq(send(f.fd, &out, sizeof out, 0), (ssize_t)sizeof out);
         cr_expect_eq((ssize_t)raw(&f, b, sizeof b), cases[i].bytes, "%s",
                      cases[i].args);
-        finish(&f, 0, NULL);
+        front_finish(&f, 0, NULL);
     }
 }

@@ -375,3 +375,13 @@ bool front_called(struct front *f, uint32_t index, int ms)
         return false;
     return read(f->call[index], &value, sizeof value) == sizeof value;
 }
+
+void front_finish(struct front *f, int status, const char *said)
+{
+    front_end(f, true);
+    cr_expect_eq(f->status, status, "status %d: %s", f->status, f->said);
+    if (said)
+        cr_expect_not_null(strstr(f->said, said), "%s", f->said);
+    else
+        cr_expect_null(strstr(f->said, "violation"), "%s", f->said);
+}

@@ -35,6 +35,9 @@ void front_begin(struct front *f, const char *args);
 void front_connect(struct front *f, const char *path);
 /* Wait for the peer to end (hanging up first, if hangup), fill status, said. */
 void front_end(struct front *f, bool hangup);
+/* Hang up; it must end with that status, and have said so, or (NULL) of no
+ * violation. */
+void front_finish(struct front *f, int status, const char *said);
 
 void front_send(struct front *f, uint32_t request, uint32_t flags,
                 const void *payload, uint32_t size);

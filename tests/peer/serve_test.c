@@ -14,16 +14,6 @@
 
 #include <criterion/criterion.h>
 
-static void finish(struct front *f, int status, const char *said)
-{
-    front_end(f, true);
-    cr_expect_eq(f->status, status, "status %d: %s", f->status, f->said);
-    if (said)
-        cr_expect_not_null(strstr(f->said, said), "%s", f->said);
-    else
-        cr_expect_null(strstr(f->said, "violation"), "%s", f->said);
-}
-
 static void put16(uint8_t *to, uint16_t v)
 {
     memcpy(to, &v, sizeof v);
@@ -76,7 +66,7 @@ Test(serve, a_failed_probe_is_not_tried_again, .timeout = 20)
         front_hello(&f);
         front_connect(&f, path);
         front_hello(&f);
-        finish(&f, cases[i].status, cases[i].said);
+        front_finish(&f, cases[i].status, cases[i].said);
         unlink(path);
     }
 }
@@ -103,7 +93,7 @@ Test(serve, a_ring_goes_on_after_a_reconnect, .timeout = 20)
                    FRONT_USER + front_avail(0), FRONT_USER + front_used(0));
         front_state(&f, WIRE_SET_VRING_BASE, 0, 3);
         front_ask(&f, WIRE_GET_STATUS);
-        finish(&f, again ? 0 : 3, again ? NULL : "0x3, not 0x0");
+        front_finish(&f, again ? 0 : 3, again ? NULL : "0x3, not 0x0");
         unlink(path);
     }
 }
@@ -160,7 +150,7 @@ Test(serve, an_inflight_area_tells_where_to_go_on, .timeout = 20)
     cr_expect(front_called(&f, 0, 2000));
     cr_expect_eq(get16(f.ram + front_used(0) + 2), 3);
     close(fd);
-    finish(&f, 0, NULL);
+    front_finish(&f, 0, NULL);
 }
 
 Test(serve, event_idx_keeps_quiet, .timeout = 20)
@@ -180,7 +170,7 @@ Test(serve, event_idx_keeps_quiet, .timeout = 20)
     }
     /* the avail event says which buffer to kick for */
     cr_expect_eq(get16(f.ram + front_used(0) + 4 + 8 * f.num), 3);
-    finish(&f, 0, NULL);
+    front_finish(&f, 0, NULL);
 }
 
 Test(serve, an_indirect_chain_is_echoed, .timeout = 20)
@@ -206,7 +196,7 @@ Test(serve, an_indirect_chain_is_echoed, .timeout = 20)
     cr_expect_eq(len, 12);
     cr_expect_eq(memcmp(f.ram + 0xa0000, "hell", 4), 0);
     cr_expect_str_eq((char *)f.ram + 0xb0000, "o, echo");
-    finish(&f, 0, NULL);
+    front_finish(&f, 0, NULL);
 }
 
 Test(serve, in_band, .timeout = 20)
@@ -245,12 +235,12 @@ Test(serve, in_band, .timeout = 20)
     cr_expect_eq(h.request, (uint32_t)WIRE_BACKEND_VRING_CALL);
     cr_expect_eq(s.index, 0u);
     cr_expect_eq(f.ram[0x80000 + 15], 0xa5);
-    finish(&f, 0, NULL);
+    front_finish(&f, 0, NULL);
     front_begin(&f, "--protocol=1e229 --dialect=none");
     front_ask(&f, WIRE_GET_FEATURES);
     front_u64(&f, WIRE_SET_PROTOCOL_FEATURES,
               front_ask(&f, WIRE_GET_PROTOCOL_FEATURES));
-    finish(&f, 3, "0x4000 is not served");
+    front_finish(&f, 3, "0x4000 is not served");
 }
 
 Test(serve, shared_memory_is_listed, .timeout = 20)
@@ -266,7 +256,7 @@ Test(serve, shared_memory_is_listed, .timeout = 20)
     cr_expect_eq(reply[0], 1); /* those of size 0 do not count */
     cr_expect_eq(reply[1], 0);
     cr_expect_eq(reply[2], 4096);
-    finish(&f, 0, NULL);
+    front_finish(&f, 0, NULL);
 }
 
 Test(serve, the_transcript_tells_batches, .timeout = 20)
@@ -279,7 +269,7 @@ Test(serve, the_transcript_tells_batches, .timeout = 20)
     snprintf(args, sizeof args, "--latency=30 --log=%s", path);
     front_begin(&f, args);
     front_hello(&f);
-    finish(&f, 0, NULL);
+    front_finish(&f, 0, NULL);
     FILE *log = fopen(path, "r");
 
     cr_assert_not_null(log);

@@ -67,16 +67,6 @@ static void answer(struct front *f, uint32_t request, uint64_t value)
     cr_assert_eq(write(f->channel, out, sizeof out), (ssize_t)sizeof out);
 }
 
-static void finish(struct front *f, int status, const char *said)
-{
-    front_end(f, true);
-    cr_expect_eq(f->status, status, "status %d: %s", f->status, f->said);
-    if (said)
-        cr_expect_not_null(strstr(f->said, said), "%s", f->said);
-    else
-        cr_expect_null(strstr(f->said, "violation"), "%s", f->said);
-}
-
 #define ARGS "--protocol=41a229 --shmem=0,65536 "
 
 Test(shm, files_are_mapped_and_unmapped, .timeout = 20)
@@ -109,7 +99,7 @@ Test(shm, files_are_mapped_and_unmapped, .timeout = 20)
     cr_expect_eq(take(&f, WIRE_BACKEND_SHMEM_UNMAP, &map), -1);
     cr_expect_eq(map.shm_offset, 0x8000);
     answer(&f, WIRE_BACKEND_SHMEM_UNMAP, 0);
-    finish(&f, 0, NULL);
+    front_finish(&f, 0, NULL);
 }
 
 Test(shm, a_file_is_cut_short, .timeout = 20)
@@ -130,7 +120,7 @@ Test(shm, a_file_is_cut_short, .timeout = 20)
     }
     cr_expect_eq(st.st_size, 0);
     close(fd);
-    finish(&f, 0, NULL);
+    front_finish(&f, 0, NULL);
 }
 
 Test(shm, answers_are_judged, .timeout = 20)
@@ -141,15 +131,15 @@ Test(shm, answers_are_judged, .timeout = 20)
     live(&f, ARGS "--shm-map=1:0:4096");
     close(take(&f, WIRE_BACKEND_SHMEM_MAP, &map));
     answer(&f, WIRE_BACKEND_SHMEM_MAP, 1);
-    finish(&f, 3, "back-end request 9 was answered with 1");
+    front_finish(&f, 3, "back-end request 9 was answered with 1");
     live(&f, ARGS "--shm-map=1:0:4096:refused");
     close(take(&f, WIRE_BACKEND_SHMEM_MAP, &map));
     answer(&f, WIRE_BACKEND_SHMEM_MAP, 0);
-    finish(&f, 3, "which has to be refused, was answered with 0");
+    front_finish(&f, 3, "which has to be refused, was answered with 0");
     live(&f, ARGS "--shm-map=1:0:4096:refused");
     close(take(&f, WIRE_BACKEND_SHMEM_MAP, &map));
     answer(&f, WIRE_BACKEND_SHMEM_MAP, 1);
-    finish(&f, 0, NULL);
+    front_finish(&f, 0, NULL);
 }
 
 Test(shm, a_new_life_maps_anew, .timeout = 20)
@@ -171,7 +161,7 @@ Test(shm, a_new_life_maps_anew, .timeout = 20)
     front_driver_ok(&f);
     close(take(&f, WIRE_BACKEND_SHMEM_MAP, &map));
     answer(&f, WIRE_BACKEND_SHMEM_MAP, 0);
-    finish(&f, 0, NULL);
+    front_finish(&f, 0, NULL);
 }
 
 Test(shm, options_that_make_no_sense, .timeout = 20)
@@ -185,6 +175,6 @@ Test(shm, options_that_make_no_sense, .timeout = 20)
 
         snprintf(args, sizeof args, "--shm-map=%s", wrong[i]);
         front_begin(&f, args);
-        finish(&f, 2, "husk-peer: not ");
+        front_finish(&f, 2, "husk-peer: not ");
     }
 }
