@@ -16,8 +16,8 @@
 
 #include "boot/aml.h"
 #include "boot/bytes.h"
-#include "vmm/fail.h"
-#include "vmm/layout_x86_64.h"
+#include "vmm/machine/fail.h"
+#include "vmm/machine/layout_x86_64.h"
 
 #define ROOM (LAYOUT_MPTABLE - LAYOUT_ACPI)
 

@@ -11,7 +11,7 @@
 #include <stdint.h>
 
 #include "husk.h"
-#include "vmm/mem.h"
+#include "vmm/machine/mem.h"
 
 /* A virtio-mmio device as the guest's tables describe it. */
 struct boot_virtio {

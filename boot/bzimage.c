@@ -11,8 +11,8 @@
 #include <string.h>
 
 #include "boot/bytes.h"
-#include "vmm/fail.h"
-#include "vmm/layout_x86_64.h"
+#include "vmm/machine/fail.h"
+#include "vmm/machine/layout_x86_64.h"
 
 #define SECTOR      512u
 #define MIN_VERSION 0x020cu /* xloadflags */

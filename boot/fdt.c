@@ -18,8 +18,8 @@
 
 #include <libfdt.h>
 
-#include "vmm/fail.h"
-#include "vmm/layout_x86_64.h"
+#include "vmm/machine/fail.h"
+#include "vmm/machine/layout_x86_64.h"
 
 #define FIRST_SIZE 0x1000u /* of a tree, with so much more a device */
 #define MORE_SIZE  0x200u

@@ -18,7 +18,7 @@
 #include "boot/mptable.h"
 #include "boot/params.h"
 #include "boot/rom.h"
-#include "vmm/fail.h"
+#include "vmm/machine/fail.h"
 
 /* A loaded kernel, and what is left to know of it. */
 struct image {

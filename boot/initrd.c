@@ -9,8 +9,8 @@
 #include <inttypes.h>
 #include <string.h>
 
-#include "vmm/fail.h"
-#include "vmm/layout_x86_64.h"
+#include "vmm/machine/fail.h"
+#include "vmm/machine/layout_x86_64.h"
 
 #define PAGE 0x1000u
 #define WORD 4u

@@ -13,8 +13,8 @@
 #include <string.h>
 
 #include "boot/bytes.h"
-#include "vmm/fail.h"
-#include "vmm/layout_x86_64.h"
+#include "vmm/machine/fail.h"
+#include "vmm/machine/layout_x86_64.h"
 
 #define POINTER_SIZE 16u
 #define HEADER_SIZE  44u

@@ -12,8 +12,8 @@
 #include <string.h>
 
 #include "boot/bytes.h"
-#include "vmm/fail.h"
-#include "vmm/layout_x86_64.h"
+#include "vmm/machine/fail.h"
+#include "vmm/machine/layout_x86_64.h"
 
 /* zero-page.rst */
 #define ZP_SIZE             0x1000u

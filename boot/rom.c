@@ -10,8 +10,8 @@
 #include <inttypes.h>
 #include <string.h>
 
-#include "vmm/fail.h"
-#include "vmm/layout_x86_64.h"
+#include "vmm/machine/fail.h"
+#include "vmm/machine/layout_x86_64.h"
 
 /* clang-format off */
 static const uint8_t reset[] = {

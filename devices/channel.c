@@ -6,7 +6,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "vmm/fail.h"
+#include "vmm/machine/fail.h"
 
 #define BATCH 16 /* requests a call */
 
@@ -53,8 +53,8 @@ static int answer(struct channel *channel, const struct vu_header *header,
 static bool is(const struct wire_message *message, uint32_t request,
                size_t size, unsigned n_fds)
 {
-    return message->header.request == request &&
-           message->header.size == size && message->n_fds == n_fds;
+    return message->header.request == request && message->header.size == size &&
+           message->n_fds == n_fds;
 }
 
 static int carry_out(struct channel *channel,
@@ -96,12 +96,15 @@ int channel_step(struct channel *channel, struct husk_err *err)
             break;
         if ((message.header.flags & VU_VERSION_MASK) != VU_VERSION ||
             message.header.flags & VU_REPLY)
-            return fail(err, -EPROTO, "the back-end's request %u has flags "
-                        "0x%x", message.header.request, message.header.flags);
+            return fail(err, -EPROTO,
+                        "the back-end's request %u has flags "
+                        "0x%x",
+                        message.header.request, message.header.flags);
         rc = answer(channel, &message.header,
                     carry_out(channel, &message) == 0 ? 0 : REFUSED);
         if (rc == -EAGAIN) /* it takes no answers: it is not owed any */
-            return fail(err, -EPROTO, "the back-end sends requests and takes "
+            return fail(err, -EPROTO,
+                        "the back-end sends requests and takes "
                         "no answers");
     }
     return rc == -EAGAIN ? 0 : rc;

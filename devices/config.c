@@ -25,10 +25,13 @@ static int piece_done(struct frontend *fe,
     if (size >= sizeof head)
         memcpy(&head, payload, sizeof head);
     if (head.size == 0)
-        return frontend_lose(fe, -EREMOTEIO, "the back-end refused GET_CONFIG "
-                             "of %u bytes at %u", want, offset);
+        return frontend_lose(fe, -EREMOTEIO,
+                             "the back-end refused GET_CONFIG "
+                             "of %u bytes at %u",
+                             want, offset);
     if (size != pending->max || head.offset != offset || head.size != want)
-        return frontend_lose(fe, -EPROTO, "GET_CONFIG asked for %u bytes at "
+        return frontend_lose(fe, -EPROTO,
+                             "GET_CONFIG asked for %u bytes at "
                              "%u, the answer of %zu bytes holds %u at %u",
                              want, offset, size, head.size, head.offset);
     memcpy(fe->config_in + offset, payload + sizeof head, want);
@@ -65,9 +68,12 @@ int frontend_config_refresh(struct frontend *fe)
         size = (uint32_t)sizeof message.head + length;
         rc = frontend_send(fe, VU_GET_CONFIG, &message, size, NULL, 0);
         if (rc == 0)
-            rc = frontend_expect(fe, (struct frontend_pending){
-                .request = VU_GET_CONFIG, .arg = offset, .min = 0, .max = size,
-                .done = piece_done });
+            rc = frontend_expect(
+                fe, (struct frontend_pending){ .request = VU_GET_CONFIG,
+                                               .arg = offset,
+                                               .min = 0,
+                                               .max = size,
+                                               .done = piece_done });
         if (rc < 0)
             return rc;
         fe->config_due++;
@@ -75,8 +81,8 @@ int frontend_config_refresh(struct frontend *fe)
     return 0;
 }
 
-int frontend_send_config(struct frontend *fe, uint32_t offset,
-                         const void *data, uint32_t size)
+int frontend_send_config(struct frontend *fe, uint32_t offset, const void *data,
+                         uint32_t size)
 {
     struct config_message message = { { offset, size, 0 }, { 0 } };
 

@@ -71,8 +71,7 @@ int frontend_lose(struct frontend *fe, int code, const char *format, ...)
 }
 
 static int put(struct frontend *fe, uint32_t request, uint32_t flags,
-               const void *payload, size_t size, const int *fds,
-               unsigned n_fds)
+               const void *payload, size_t size, const int *fds, unsigned n_fds)
 {
     if (fe->lost)
         return -ENOTCONN;
@@ -97,26 +96,31 @@ static int ack_done(struct frontend *fe, const struct frontend_pending *pending,
     if (!answer)
         return 0;
     if (pending->request == VU_SET_VRING_NUM)
-        return frontend_lose(fe, -EREMOTEIO, "the back-end refused a queue of "
+        return frontend_lose(fe, -EREMOTEIO,
+                             "the back-end refused a queue of "
                              "%u entries: give a smaller queue-size=",
                              pending->arg);
-    return frontend_lose(fe, -EREMOTEIO, "the back-end refused %s (value %u) "
-                         "with error %llu", names_request(pending->request),
-                         pending->arg, (unsigned long long)answer);
+    return frontend_lose(fe, -EREMOTEIO,
+                         "the back-end refused %s (value %u) "
+                         "with error %llu",
+                         names_request(pending->request), pending->arg,
+                         (unsigned long long)answer);
 }
 
 int frontend_setup(struct frontend *fe, uint32_t request, const void *payload,
                    size_t size, const int *fds, unsigned n_fds, uint32_t value)
 {
     bool ack = fe->acked & VU_PF_REPLY_ACK;
-    int rc = put(fe, request, ack ? VU_NEED_REPLY : 0, payload, size, fds,
-                 n_fds);
+    int rc =
+        put(fe, request, ack ? VU_NEED_REPLY : 0, payload, size, fds, n_fds);
 
     if (rc < 0 || !ack)
         return rc;
-    return frontend_expect(fe, (struct frontend_pending){
-        .request = request, .arg = value, .min = 8, .max = 8,
-        .done = ack_done });
+    return frontend_expect(fe, (struct frontend_pending){ .request = request,
+                                                          .arg = value,
+                                                          .min = 8,
+                                                          .max = 8,
+                                                          .done = ack_done });
 }
 
 int frontend_expect(struct frontend *fe, struct frontend_pending pending)
@@ -172,23 +176,30 @@ static int take(struct frontend *fe, const struct wire_message *message)
     fe->taken++;
     name = names_request(want.request);
     if (header->request != want.request)
-        return frontend_lose(fe, -EPROTO, "%s expected an answer, but one to "
-                             "request %u came", name, header->request);
+        return frontend_lose(fe, -EPROTO,
+                             "%s expected an answer, but one to "
+                             "request %u came",
+                             name, header->request);
     if ((header->flags & VU_VERSION_MASK) != VU_VERSION)
-        return frontend_lose(fe, -EPROTO, "the answer to %s has version %u, "
-                             "%u expected", name,
-                             header->flags & VU_VERSION_MASK, VU_VERSION);
+        return frontend_lose(fe, -EPROTO,
+                             "the answer to %s has version %u, "
+                             "%u expected",
+                             name, header->flags & VU_VERSION_MASK, VU_VERSION);
     if (!(header->flags & VU_REPLY))
-        return frontend_lose(fe, -EPROTO, "the answer to %s has flags 0x%x, "
-                             "without REPLY (0x%x)", name, header->flags,
-                             VU_REPLY);
+        return frontend_lose(fe, -EPROTO,
+                             "the answer to %s has flags 0x%x, "
+                             "without REPLY (0x%x)",
+                             name, header->flags, VU_REPLY);
     if (message->n_fds != want.n_fds)
-        return frontend_lose(fe, -EPROTO, "the answer to %s came with %u "
-                             "descriptors, %u expected", name, message->n_fds,
-                             want.n_fds);
+        return frontend_lose(fe, -EPROTO,
+                             "the answer to %s came with %u "
+                             "descriptors, %u expected",
+                             name, message->n_fds, want.n_fds);
     if (header->size < want.min || header->size > want.max)
-        return frontend_lose(fe, -EPROTO, "the answer to %s has %u bytes, %u "
-                             "expected", name, header->size, want.min);
+        return frontend_lose(fe, -EPROTO,
+                             "the answer to %s has %u bytes, %u "
+                             "expected",
+                             name, header->size, want.min);
     return want.done(fe, &want, message->payload, header->size);
 }
 
@@ -204,9 +215,11 @@ int frontend_pump(struct frontend *fe)
 
         rc = wire_flush(&fe->wire); /* done() may have queued more */
         if (rc < 0 && rc != -EAGAIN)
-            return frontend_lose(fe, rc, rc == -EPIPE || rc == -ECONNRESET ?
-                                 "the back-end hung up" :
-                                 "sending to the back-end: %s", strerror(-rc));
+            return frontend_lose(fe, rc,
+                                 rc == -EPIPE || rc == -ECONNRESET
+                                     ? "the back-end hung up"
+                                     : "sending to the back-end: %s",
+                                 strerror(-rc));
         if (fe->head == fe->tail)
             return rc;
         rc = wire_pull(&fe->wire, &message, &err);
@@ -233,9 +246,12 @@ int frontend_timeout(struct frontend *fe)
     if (fe->lost)
         return -ENOTCONN;
     if (fe->head == fe->tail)
-        return frontend_lose(fe, -ETIMEDOUT, "the back-end took no request for "
-                             "%g s (deadline=)", fe->deadline);
-    return frontend_lose(fe, -ETIMEDOUT, "the back-end gave no answer to %s "
+        return frontend_lose(fe, -ETIMEDOUT,
+                             "the back-end took no request for "
+                             "%g s (deadline=)",
+                             fe->deadline);
+    return frontend_lose(fe, -ETIMEDOUT,
+                         "the back-end gave no answer to %s "
                          "within %g s (deadline=)",
                          names_request(fe->pending[fe->head].request),
                          fe->deadline);

@@ -15,18 +15,19 @@
 
 #include "devices/vring.h"
 #include "devices/wire.h"
-#include "vmm/mem.h"
+#include "vmm/machine/mem.h"
 
 #define FRONTEND_MAX_VQS    256u  /* SET_VRING_KICK's index has eight bits */
 #define FRONTEND_MAX_CONFIG 4096u /* bytes of config space */
 
 /* Protocol features whose messages are implemented here. */
-#define FRONTEND_SHM \
-    (VU_PF_SHMEM | VU_PF_BACKEND_REQ | VU_PF_BACKEND_SEND_FD) /* all or none */
-#define FRONTEND_INBAND \
+/* Shared memory needs all three of these, and so do in-band notifications of
+ * theirs. */
+#define FRONTEND_SHM (VU_PF_SHMEM | VU_PF_BACKEND_REQ | VU_PF_BACKEND_SEND_FD)
+#define FRONTEND_INBAND                                                        \
     (VU_PF_INBAND_NOTIFICATIONS | VU_PF_BACKEND_REQ | VU_PF_REPLY_ACK)
-#define FRONTEND_PROTOCOL                                                     \
-    (VU_PF_MQ | VU_PF_REPLY_ACK | VU_PF_BACKEND_REQ | VU_PF_CONFIG |          \
+#define FRONTEND_PROTOCOL                                                      \
+    (VU_PF_MQ | VU_PF_REPLY_ACK | VU_PF_BACKEND_REQ | VU_PF_CONFIG |           \
      VU_PF_RESET_DEVICE | VU_PF_CONFIGURE_MEM_SLOTS | VU_PF_STATUS)
 
 struct frontend;
@@ -39,7 +40,7 @@ typedef int (*frontend_done)(struct frontend *fe,
 
 /* A request whose answer is due. */
 struct frontend_pending {
-    unsigned n_fds;    /* descriptors that come with it */
+    unsigned n_fds; /* descriptors that come with it */
     uint32_t request;
     uint32_t arg;      /* for done */
     uint32_t min, max; /* bytes of payload that are accepted */
@@ -58,11 +59,11 @@ struct frontend {
     bool lost;
     struct husk_err err; /* why */
 
-    uint64_t features;    /* VIRTIO and vhost feature bits as offered */
-    uint64_t protocol;    /* protocol features as offered */
-    uint64_t acked;       /* and as acknowledged */
-    uint64_t queue_num;   /* GET_QUEUE_NUM's answer, 0 if none */
-    uint64_t max_slots;   /* GET_MAX_MEM_SLOTS's answer */
+    uint64_t features;        /* VIRTIO and vhost feature bits as offered */
+    uint64_t protocol;        /* protocol features as offered */
+    uint64_t acked;           /* and as acknowledged */
+    uint64_t queue_num;       /* GET_QUEUE_NUM's answer, 0 if none */
+    uint64_t max_slots;       /* GET_MAX_MEM_SLOTS's answer */
     uint64_t driver_features; /* what the guest accepted */
     uint8_t device_status;    /* GET_STATUS's answer */
     bool memory_sent;         /* once a connection */
@@ -92,7 +93,8 @@ void frontend_init(struct frontend *fe, int fd);
 /* Close the connection and free everything. Safe to repeat. */
 void frontend_fini(struct frontend *fe);
 
-/* Give the connection up: "NAME: text". Returns code. The first reason stays. */
+/* Give the connection up: "NAME: text". Returns code. The first reason stays.
+ */
 int frontend_lose(struct frontend *fe, int code, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 
@@ -141,9 +143,9 @@ int frontend_config_refresh(struct frontend *fe);
 /*
  * After a new connection to a back-end that came back. These send, and do not
  * wait. First the statuses as the driver wrote them, in their order, up to
- * FEATURES_OK, whose answer is then in device_status; then, where the driver had
- * gone on to DRIVER_OK, the inflight area (a new one if there is none), and when
- * that has come the rings where they stood.
+ * FEATURES_OK, whose answer is then in device_status; then, where the driver
+ * had gone on to DRIVER_OK, the inflight area (a new one if there is none), and
+ * when that has come the rings where they stood.
  */
 int frontend_send_statuses(struct frontend *fe, const uint8_t *statuses,
                            unsigned n, uint64_t features);
@@ -153,8 +155,8 @@ int frontend_send_rings(struct frontend *fe, struct vring *rings, unsigned n,
                         uint8_t status);
 
 /* Bytes of config space, at most VU_MAX_CONFIG of them. */
-int frontend_send_config(struct frontend *fe, uint32_t offset,
-                         const void *data, uint32_t size);
+int frontend_send_config(struct frontend *fe, uint32_t offset, const void *data,
+                         uint32_t size);
 
 /* The area is of rings that are no more. */
 void frontend_drop_inflight(struct frontend *fe);
@@ -189,8 +191,8 @@ int frontend_start(struct frontend *fe, struct vring *rings, unsigned n,
 /* One ring more, or again, while the device runs. */
 int frontend_ring_start(struct frontend *fe, struct vring *rings,
                         unsigned index, uint64_t deadline);
-int frontend_ring_stop(struct frontend *fe, struct vring *rings,
-                       unsigned index, uint64_t deadline);
+int frontend_ring_stop(struct frontend *fe, struct vring *rings, unsigned index,
+                       uint64_t deadline);
 
 /* A kick that the guest gave by a register: only where kicks go by message. */
 int frontend_kick(struct frontend *fe, uint32_t index);

@@ -37,8 +37,7 @@ bool probe_again(struct probe *probe)
     int code = probe->fe->err.code;
 
     if (!probe->asked || probe->round != PROBE_ASK ||
-        probe->given.mode != PROBE_AUTO ||
-        probe->dialect == PROBE_IS_SPECS ||
+        probe->given.mode != PROBE_AUTO || probe->dialect == PROBE_IS_SPECS ||
         probe->dialect == PROBE_IS_MESSAGES)
         return false; /* not at 41, or not because of it */
     if (code != -EPIPE && code != -ECONNRESET && code != -ETIMEDOUT)
@@ -54,9 +53,11 @@ static int ask(struct frontend *fe, uint32_t request, uint32_t min,
 
     if (rc < 0)
         return rc;
-    return frontend_expect(fe, (struct frontend_pending){
-        .request = request, .min = min, .max = max, .optional = optional,
-        .done = done });
+    return frontend_expect(fe, (struct frontend_pending){ .request = request,
+                                                          .min = min,
+                                                          .max = max,
+                                                          .optional = optional,
+                                                          .done = done });
 }
 
 static int take_u64(struct frontend *fe, const struct frontend_pending *pending,
@@ -78,7 +79,8 @@ static int take_u64(struct frontend *fe, const struct frontend_pending *pending,
         break;
     case VU_GET_QUEUE_NUM:
         if (value < 1 || value > FRONTEND_MAX_VQS)
-            return frontend_lose(fe, -EPROTO, "GET_QUEUE_NUM was answered with "
+            return frontend_lose(fe, -EPROTO,
+                                 "GET_QUEUE_NUM was answered with "
                                  "%" PRIu64 " queues, 1 to %u are possible",
                                  value, FRONTEND_MAX_VQS);
         fe->queue_num = value;
@@ -137,13 +139,15 @@ static int take_probe(struct frontend *fe,
     } else if (mode == PROBE_AUTO) {
         probe->dialect = PROBE_NONE;
     } else if (!payload) {
-        return frontend_lose(fe, -EPROTO, "the back-end ignored the probe that "
+        return frontend_lose(fe, -EPROTO,
+                             "the back-end ignored the probe that "
                              "probe=%s asks for",
                              mode == PROBE_SPECS ? "specs" : "messages");
     } else {
-        return frontend_lose(fe, -EPROTO, "the back-end answered the probe with"
-                             " %zu bytes; probe=%s takes %s", size,
-                             mode == PROBE_SPECS ? "specs" : "messages",
+        return frontend_lose(fe, -EPROTO,
+                             "the back-end answered the probe with"
+                             " %zu bytes; probe=%s takes %s",
+                             size, mode == PROBE_SPECS ? "specs" : "messages",
                              mode == PROBE_SPECS ? "16 or more" : "4");
     }
     return 0;
@@ -157,7 +161,8 @@ static int take_shm(struct frontend *fe, const struct frontend_pending *pending,
 
     (void)pending;
     if (size % 8)
-        return frontend_lose(fe, -EPROTO, "GET_SHMEM_CONFIG was answered with "
+        return frontend_lose(fe, -EPROTO,
+                             "GET_SHMEM_CONFIG was answered with "
                              "%zu bytes, whole sizes of 8 bytes are expected",
                              size);
     memcpy(&probe->shm, payload, size);
@@ -204,17 +209,20 @@ static int need_values(struct probe *probe)
     bool need_vqs = !given->has_vqs && !(fe->protocol & VU_PF_MQ);
 
     if (given->mode == PROBE_SPECS || given->mode == PROBE_MESSAGES)
-        return frontend_lose(fe, -ENODEV, "probe=%s, but the back-end offers "
+        return frontend_lose(fe, -ENODEV,
+                             "probe=%s, but the back-end offers "
                              "no probe (protocol feature bit 18)",
-                             given->mode == PROBE_SPECS ? "specs" :
-                                                          "messages");
+                             given->mode == PROBE_SPECS ? "specs" : "messages");
     if (given->has_id && !need_vqs)
         return 0;
-    return frontend_lose(fe, -ENODEV, "the back-end %s; give %s%s%s in the "
+    return frontend_lose(fe, -ENODEV,
+                         "the back-end %s; give %s%s%s in the "
                          "device's spec (and config-size=N if it has a config "
-                         "space)", probe->saw_bit18 ? "has protocol feature "
-                         "bit 18 but answers no probe" :
-                         "answers no probe", given->has_id ? "" : "id=N",
+                         "space)",
+                         probe->saw_bit18 ? "has protocol feature "
+                                            "bit 18 but answers no probe"
+                                          : "answers no probe",
+                         given->has_id ? "" : "id=N",
                          !given->has_id && need_vqs ? " and " : "",
                          need_vqs ? "vqs=N" : "");
 }
@@ -231,8 +239,10 @@ static int ask_config(struct probe *probe, uint32_t size)
     }
     fe->config_size = size;
     if (!fe->config || !fe->config_in)
-        return frontend_lose(fe, -ENOMEM, "out of memory for %u bytes of "
-                             "config space", size);
+        return frontend_lose(fe, -ENOMEM,
+                             "out of memory for %u bytes of "
+                             "config space",
+                             size);
     if (probe->given.config && size)
         memcpy(fe->config, probe->given.config, size);
     return frontend_config_refresh(fe);
@@ -244,29 +254,34 @@ static int check_vqs(struct probe *probe)
     struct frontend *fe = probe->fe;
 
     if (probe->max_vqs < 1 || probe->max_vqs > FRONTEND_MAX_VQS)
-        return frontend_lose(fe, -EPROTO, "the back-end's probe says at most "
-                             "%u queues, 1 to %u are possible", probe->max_vqs,
-                             FRONTEND_MAX_VQS);
+        return frontend_lose(fe, -EPROTO,
+                             "the back-end's probe says at most "
+                             "%u queues, 1 to %u are possible",
+                             probe->max_vqs, FRONTEND_MAX_VQS);
     if (probe->min_vqs > probe->max_vqs)
-        return frontend_lose(fe, -EPROTO, "the back-end's probe says at least "
-                             "%u queues and at most %u", probe->min_vqs,
-                             probe->max_vqs);
+        return frontend_lose(fe, -EPROTO,
+                             "the back-end's probe says at least "
+                             "%u queues and at most %u",
+                             probe->min_vqs, probe->max_vqs);
     if (fe->queue_num && fe->queue_num != probe->max_vqs) {
-        snprintf(probe->note, sizeof probe->note, "%s: the probe says %u "
+        snprintf(probe->note, sizeof probe->note,
+                 "%s: the probe says %u "
                  "queues, GET_QUEUE_NUM %" PRIu64 ": using the smaller",
                  fe->name, probe->max_vqs, fe->queue_num);
         if (fe->queue_num < probe->max_vqs)
             probe->max_vqs = (uint32_t)fe->queue_num;
         if (probe->min_vqs > probe->max_vqs)
-            return frontend_lose(fe, -EPROTO, "the back-end's probe says at "
+            return frontend_lose(fe, -EPROTO,
+                                 "the back-end's probe says at "
                                  "least %u queues, GET_QUEUE_NUM %u",
                                  probe->min_vqs, probe->max_vqs);
     }
     if (given->has_vqs &&
         (given->vqs < probe->min_vqs || given->vqs > probe->max_vqs))
-        return frontend_lose(fe, -EINVAL, "vqs=%u was given, the back-end has "
-                             "%u to %u", given->vqs, probe->min_vqs,
-                             probe->max_vqs);
+        return frontend_lose(fe, -EINVAL,
+                             "vqs=%u was given, the back-end has "
+                             "%u to %u",
+                             given->vqs, probe->min_vqs, probe->max_vqs);
     probe->vqs = given->has_vqs ? given->vqs : probe->max_vqs;
     return 0;
 }
@@ -280,28 +295,35 @@ static int judge(struct probe *probe)
     int rc;
 
     if (given->has_id && given->id != probe->id)
-        return frontend_lose(fe, -EINVAL, "id=%u was given, the back-end says "
-                             "it is %u", given->id, probe->id);
+        return frontend_lose(fe, -EINVAL,
+                             "id=%u was given, the back-end says "
+                             "it is %u",
+                             given->id, probe->id);
     if (probe->id == 0)
-        return frontend_lose(fe, -EPROTO, "the back-end says that its device "
+        return frontend_lose(fe, -EPROTO,
+                             "the back-end says that its device "
                              "id is 0, which stands for no device");
     if (probe->config_size > FRONTEND_MAX_CONFIG)
-        return frontend_lose(fe, -EPROTO, "the back-end says it has %u bytes "
+        return frontend_lose(fe, -EPROTO,
+                             "the back-end says it has %u bytes "
                              "of config space, at most %u are possible",
                              probe->config_size, FRONTEND_MAX_CONFIG);
     if (given->has_config_size && given->config_size != probe->config_size)
-        return frontend_lose(fe, -EINVAL, "config-size=%u was given, the "
-                             "back-end says %u", given->config_size,
-                             probe->config_size);
+        return frontend_lose(fe, -EINVAL,
+                             "config-size=%u was given, the "
+                             "back-end says %u",
+                             given->config_size, probe->config_size);
     rc = check_vqs(probe);
     if (rc < 0)
         return rc;
-    probe->standalone = fe->acked & VU_PF_STATUS &&
-                        (has_config || probe->config_size == 0);
+    probe->standalone =
+        fe->acked & VU_PF_STATUS && (has_config || probe->config_size == 0);
     if (!has_config && probe->config_size && !given->config) {
-        snprintf(probe->note, sizeof probe->note, "%s: the back-end has %u "
+        snprintf(probe->note, sizeof probe->note,
+                 "%s: the back-end has %u "
                  "bytes of config space but offers no CONFIG: the guest sees "
-                 "none (give config=)", fe->name, probe->config_size);
+                 "none (give config=)",
+                 fe->name, probe->config_size);
         probe->config_size = 0;
     }
     return ask_config(probe, probe->config_size);
@@ -320,13 +342,16 @@ static int use_given(struct probe *probe)
     probe->standalone = false;
     /* some count pairs of queues there, so that both can be right */
     if (given->has_vqs && fe->queue_num && given->vqs > fe->queue_num)
-        snprintf(probe->note, sizeof probe->note, "%s: vqs=%u was given, "
+        snprintf(probe->note, sizeof probe->note,
+                 "%s: vqs=%u was given, "
                  "GET_QUEUE_NUM says %" PRIu64 ": going by what was given",
                  fe->name, given->vqs, fe->queue_num);
     if (!given->has_config_size && fe->acked & VU_PF_CONFIG)
-        snprintf(probe->note, sizeof probe->note, "%s: without config-size= "
+        snprintf(probe->note, sizeof probe->note,
+                 "%s: without config-size= "
                  "the guest sees no config space, though the back-end offers "
-                 "one", fe->name);
+                 "one",
+                 fe->name);
     return 0;
 }
 
@@ -336,12 +361,14 @@ static int check_config_source(struct probe *probe)
     struct frontend *fe = probe->fe;
 
     if (given->config && fe->acked & VU_PF_CONFIG)
-        return frontend_lose(fe, -EINVAL, "config= was given, but the back-end "
+        return frontend_lose(fe, -EINVAL,
+                             "config= was given, but the back-end "
                              "offers its own config space (CONFIG): leave it "
                              "out");
     if (probe->dialect == PROBE_NONE && given->has_config_size &&
         given->config_size && !given->config && !(fe->acked & VU_PF_CONFIG))
-        return frontend_lose(fe, -EINVAL, "config-size=%u was given, but the "
+        return frontend_lose(fe, -EINVAL,
+                             "config-size=%u was given, but the "
                              "back-end has no config space to read (CONFIG): "
                              "give its bytes with config=HEX or config=@FILE",
                              given->config_size);
@@ -376,14 +403,14 @@ static int ask_all(struct probe *probe)
     if (rc == 0 && fe->acked & VU_PF_CONFIGURE_MEM_SLOTS)
         rc = ask(fe, VU_GET_MAX_MEM_SLOTS, 8, 8, false, take_u64);
     if (rc == 0 && fe->acked & VU_PF_SHMEM)
-        rc = ask(fe, VU_GET_SHMEM_CONFIG, 8, sizeof probe->shm, false,
-                 take_shm);
+        rc =
+            ask(fe, VU_GET_SHMEM_CONFIG, 8, sizeof probe->shm, false, take_shm);
     if (rc == 0 && fe->acked & VU_PF_BACKEND_REQ)
         rc = frontend_send(fe, VU_SET_BACKEND_REQ_FD, NULL, 0,
                            &probe->backend_req_fd, 1);
     if (rc == 0 && !probing)
-        rc = ask_config(probe, probe->given.has_config_size ?
-                                   probe->given.config_size : 0);
+        rc = ask_config(
+            probe, probe->given.has_config_size ? probe->given.config_size : 0);
     return rc;
 }
 
@@ -412,8 +439,9 @@ static int after_ask(struct probe *probe)
         if ((rc = need_values(probe)) < 0 ||
             (rc = check_config_source(probe)) < 0 ||
             (rc = set_protocol(probe, false)) < 0 ||
-            (rc = ask_config(probe, probe->given.has_config_size ?
-                                        probe->given.config_size : 0)) < 0)
+            (rc = ask_config(probe, probe->given.has_config_size
+                                        ? probe->given.config_size
+                                        : 0)) < 0)
             return rc;
     }
     probe->round = PROBE_CONFIG;
@@ -425,7 +453,8 @@ static int check_features(struct probe *probe)
     struct frontend *fe = probe->fe;
 
     if (!(fe->features & VIRTIO_F_VERSION_1))
-        return frontend_lose(fe, -ENODEV, "the back-end offers no VERSION_1 "
+        return frontend_lose(fe, -ENODEV,
+                             "the back-end offers no VERSION_1 "
                              "(feature bit 32), and legacy devices are not "
                              "supported");
     return 0;

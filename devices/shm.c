@@ -10,7 +10,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "vmm/fail.h"
+#include "vmm/machine/fail.h"
 
 #define PAGE 4096u
 
@@ -27,8 +27,9 @@ static int reserve(struct shm_region *region, struct husk_err *err)
                      MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 
     if (map == MAP_FAILED)
-        return fail(err, -ENOMEM, "shared memory region %u of %" PRIu64
-                    " bytes: %s", region->id, region->size, strerror(errno));
+        return fail(err, -ENOMEM,
+                    "shared memory region %u of %" PRIu64 " bytes: %s",
+                    region->id, region->size, strerror(errno));
     keep_to_ourselves(map, region->size);
     region->map = map;
     return 0;
@@ -43,13 +44,17 @@ int shm_init(struct shm *shm, const struct vu_shm_config *config,
     memset(shm, 0, sizeof *shm);
     for (unsigned id = 0; id < VU_MAX_SHM; id++) {
         if (config->size[id] % PAGE)
-            return fail(err, -EPROTO, "shared memory region %u has %" PRIu64
-                        " bytes, not whole pages", id, config->size[id]);
+            return fail(err, -EPROTO,
+                        "shared memory region %u has %" PRIu64
+                        " bytes, not whole pages",
+                        id, config->size[id]);
         n += config->size[id] != 0;
     }
     if (n != config->n_regions)
-        return fail(err, -EPROTO, "GET_SHMEM_CONFIG says %u regions and gives "
-                    "%u sizes", config->n_regions, n);
+        return fail(err, -EPROTO,
+                    "GET_SHMEM_CONFIG says %u regions and gives "
+                    "%u sizes",
+                    config->n_regions, n);
     if (n == 0)
         return 0;
     shm->regions = calloc(n, sizeof *shm->regions);
@@ -133,9 +138,9 @@ static int check_free(const struct shm *shm, const struct shm_region *region,
 static int make_anonymous(struct shm_region *region, uint64_t offset,
                           uint64_t size)
 {
-    void *map = mmap(region->map + offset, size, PROT_READ | PROT_WRITE,
-                     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED,
-                     -1, 0);
+    void *map =
+        mmap(region->map + offset, size, PROT_READ | PROT_WRITE,
+             MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
 
     if (map == MAP_FAILED)
         return -errno;
@@ -148,24 +153,22 @@ static int map_locked(struct shm *shm, struct shm_region *region,
 {
     /* Where the guest may not write, it writes to a copy of the page: an access
      * that failed would leave KVM_RUN with nothing to say whose it was. */
-    int how = map->flags & VU_MAP_WRITABLE ? MAP_SHARED :
-                                             MAP_PRIVATE | MAP_NORESERVE;
+    int how =
+        map->flags & VU_MAP_WRITABLE ? MAP_SHARED : MAP_PRIVATE | MAP_NORESERVE;
     struct shm_mapping *grown;
     int rc = check_free(shm, region, map), own;
 
     if (rc < 0)
         return rc;
-    grown = realloc(region->mappings,
-                    (region->n_mappings + 1) * sizeof *grown);
+    grown = realloc(region->mappings, (region->n_mappings + 1) * sizeof *grown);
     if (!grown)
         return -ENOMEM;
     region->mappings = grown;
     own = fcntl(fd, F_DUPFD_CLOEXEC, 3);
     if (own < 0)
         return -errno;
-    if (mmap(region->map + map->shm_offset, map->size,
-             PROT_READ | PROT_WRITE, how | MAP_FIXED, fd,
-             (off_t)map->fd_offset) == MAP_FAILED) {
+    if (mmap(region->map + map->shm_offset, map->size, PROT_READ | PROT_WRITE,
+             how | MAP_FIXED, fd, (off_t)map->fd_offset) == MAP_FAILED) {
         rc = -errno;
         close(own);
         /* what was there may be gone: a hole would fail the guest's access */
@@ -174,15 +177,17 @@ static int map_locked(struct shm *shm, struct shm_region *region,
     }
     keep_to_ourselves(region->map + map->shm_offset, map->size);
     shm->n_mappings++;
-    grown[region->n_mappings++] = (struct shm_mapping){
-        .offset = map->shm_offset, .size = map->size,
-        .file_end = map->fd_offset + map->size, .fd = own };
+    grown[region->n_mappings++] =
+        (struct shm_mapping){ .offset = map->shm_offset,
+                              .size = map->size,
+                              .file_end = map->fd_offset + map->size,
+                              .fd = own };
     return 0;
 }
 
 /*
- * Where a file ends, of what is no file: nowhere. Nobody is asked who could keep
- * the answer: the file may lie in a file system that the back-end serves.
+ * Where a file ends, of what is no file: nowhere. Nobody is asked who could
+ * keep the answer: the file may lie in a file system that the back-end serves.
  */
 static int file_end(int fd, uint64_t *end)
 {

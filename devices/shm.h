@@ -13,9 +13,10 @@
 #include <stdint.h>
 
 #include "devices/vhost_user.h"
-#include "vmm/mem.h"
+#include "vmm/machine/mem.h"
 
-#define SHM_MAX_MAPPINGS 1024u /* of one device at a time; a descriptor each */
+/* Of one device at a time; each holds a descriptor. */
+#define SHM_MAX_MAPPINGS 1024u
 
 struct shm_mapping {
     uint64_t offset, size; /* in the region */
@@ -54,12 +55,10 @@ const struct shm_region *shm_find(const struct shm *shm, uint32_t id);
 
 /*
  * Map a file; where it is mapped read-only the guest's writes stay its own, in
- * copies of the pages, until the mapping ends. The file stays the caller's to close. Or
- * unmap what was mapped. Any thread.
- *   -EINVAL  no such region, not whole pages, outside it, unknown flags, the
- *            file is too short, or it is not what was mapped
- *   -EEXIST  something is mapped there
- *   -ENOSPC  SHM_MAX_MAPPINGS
+ * copies of the pages, until the mapping ends. The file stays the caller's to
+ * close. Or unmap what was mapped. Any thread. -EINVAL  no such region, not
+ * whole pages, outside it, unknown flags, the file is too short, or it is not
+ * what was mapped -EEXIST  something is mapped there -ENOSPC  SHM_MAX_MAPPINGS
  *   other    what mmap said
  */
 int shm_map(struct shm *shm, const struct vu_map *map, int fd);

@@ -17,18 +17,18 @@
 #include "devices/doorbell.h"
 #include "devices/virtio.h"
 
-#define PAGE 4096u
+#define PAGE   4096u
 #define VENDOR 0x6b737568u /* "husk" */
 
 /* vhost's own bits, and those whose mechanism this transport does not have. */
-#define HIDDEN                                                                \
-    (VHOST_F_LOG_ALL | VHOST_F_PROTOCOL_FEATURES | VIRTIO_F_ACCESS_PLATFORM | \
-     VIRTIO_F_SR_IOV | VIRTIO_F_NOTIFICATION_DATA |                           \
+#define HIDDEN                                                                 \
+    (VHOST_F_LOG_ALL | VHOST_F_PROTOCOL_FEATURES | VIRTIO_F_ACCESS_PLATFORM |  \
+     VIRTIO_F_SR_IOV | VIRTIO_F_NOTIFICATION_DATA |                            \
      VIRTIO_F_NOTIF_CONFIG_DATA | VIRTIO_F_ADMIN_VQ)
 
-#define STATUS_WRITABLE                                                       \
-    (VIRTIO_STATUS_ACKNOWLEDGE | VIRTIO_STATUS_DRIVER |                       \
-     VIRTIO_STATUS_FEATURES_OK | VIRTIO_STATUS_DRIVER_OK |                    \
+#define STATUS_WRITABLE                                                        \
+    (VIRTIO_STATUS_ACKNOWLEDGE | VIRTIO_STATUS_DRIVER |                        \
+     VIRTIO_STATUS_FEATURES_OK | VIRTIO_STATUS_DRIVER_OK |                     \
      VIRTIO_STATUS_FAILED)
 
 size_t transport_window_size(uint32_t config_size)
@@ -256,7 +256,8 @@ void transport_config(struct transport *t, const uint8_t *config, bool notify)
     free(copy);
 }
 
-/* 2.7 and 2.8: where the three parts of a ring may lie, and how long they are */
+/* 2.7 and 2.8: where the three parts of a ring may lie, and how long they are
+ */
 static bool ring_fits(const struct transport *t, const struct vring *ring)
 {
     uint64_t n = ring->num;
@@ -374,8 +375,8 @@ static void write_status(struct transport *t, uint32_t value, uint64_t deadline)
     if (old & ~want || !ordered || old & VIRTIO_STATUS_FAILED || !added)
         return;
     if (added & VIRTIO_STATUS_FEATURES_OK) /* a loss meanwhile is shown in it */
-        t->status |= want & ~(VIRTIO_STATUS_FEATURES_OK |
-                              VIRTIO_STATUS_DRIVER_OK);
+        t->status |=
+            want & ~(VIRTIO_STATUS_FEATURES_OK | VIRTIO_STATUS_DRIVER_OK);
     if (added & VIRTIO_STATUS_FEATURES_OK &&
         !accept_features(t, want & ~VIRTIO_STATUS_DRIVER_OK, deadline)) {
         want &= ~(VIRTIO_STATUS_FEATURES_OK | VIRTIO_STATUS_DRIVER_OK);
@@ -421,8 +422,8 @@ static void write_ready(struct transport *t, struct vring *ring, uint32_t value,
             t->epoch++;
             prepare_kick(t, index);
             if (!t->lost)
-                went_well(t, t->ops->ring_start(t->ctx, t->rings, index,
-                                                deadline));
+                went_well(
+                    t, t->ops->ring_start(t->ctx, t->rings, index, deadline));
         }
     }
     show(t, VIRTIO_MMIO_QUEUE_READY, ring->ready);
@@ -440,7 +441,8 @@ static void write_reset(struct transport *t, struct vring *ring, uint32_t value,
     if (!t->lost && ring->started)
         went_well(t, t->ops->ring_stop(t->ctx, t->rings,
                                        (unsigned)(ring - t->rings), deadline));
-    *ring = (struct vring){ .kick = ring->kick, .direct = ring->direct,
+    *ring = (struct vring){ .kick = ring->kick,
+                            .direct = ring->direct,
                             .stopped = true };
     show_selected(t);
 }

@@ -17,8 +17,8 @@
 
 #include "devices/shm.h"
 #include "devices/vring.h"
-#include "vmm/mem.h"
-#include "vmm/window.h"
+#include "vmm/machine/mem.h"
+#include "vmm/machine/window.h"
 
 /* What is behind the registers. Every call comes under the transport's lock,
  * and returns 0 or the negative errno that lost the device; -ECANCELED when
@@ -33,8 +33,7 @@ struct transport_ops {
                       uint64_t deadline);
     int (*ring_stop)(void *ctx, struct vring *rings, unsigned index,
                      uint64_t deadline);
-    int (*reset)(void *ctx, struct vring *rings, unsigned n,
-                 uint64_t deadline);
+    int (*reset)(void *ctx, struct vring *rings, unsigned n, uint64_t deadline);
     int (*send_reset)(void *ctx, struct vring *rings, unsigned n); /* no wait */
     int (*config_write)(void *ctx, uint32_t offset, const void *data,
                         uint32_t size, uint64_t deadline);
@@ -55,7 +54,7 @@ struct transport_identity {
     const uint8_t *config;
     const struct shm *shm; /* its shared memory regions, placed; or NULL */
     bool inband;           /* kicks go by message */
-    double deadline; /* seconds that one access may take */
+    double deadline;       /* seconds that one access may take */
 };
 
 #define TRANSPORT_STATUSES 5 /* that a driver can write between resets */
@@ -67,11 +66,11 @@ struct transport {
     const struct transport_ops *ops;
     void *ctx;
     struct transport_identity is;
-    uint64_t shown;   /* features that the guest sees */
-    int call_fd;      /* interrupts the guest; borrowed */
-    int ack_fd;       /* swallows acknowledgements; borrowed */
+    uint64_t shown; /* features that the guest sees */
+    int call_fd;    /* interrupts the guest; borrowed */
+    int ack_fd;     /* swallows acknowledgements; borrowed */
     bool ack_direct;
-    atomic_bool work; /* leave() is wanted, by the loop */
+    atomic_bool work;  /* leave() is wanted, by the loop */
     atomic_bool reset; /* the guest's, which could not have the lock in time */
 
     struct vring *rings; /* is.vqs of them */
@@ -83,7 +82,7 @@ struct transport {
     uint8_t history[TRANSPORT_STATUSES];
     unsigned n_history;
     uint64_t epoch; /* one more with everything that a new back-end must know */
-    bool lost; /* for good: FEATURES_OK never again */
+    bool lost;      /* for good: FEATURES_OK never again */
     uint64_t kicks_refused; /* rings whose kicks KVM could not take */
 };
 

@@ -11,7 +11,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "vmm/irq.h"
+#include "vmm/machine/irq.h"
 
 #define UART_INPUT 1024 /* bytes of input kept for the guest */
 #define UART_FIFO  16   /* bytes that it can send to itself */
@@ -20,7 +20,7 @@
  * neither may block or call back. */
 struct uart_sink {
     void (*put)(void *ctx, uint8_t byte); /* the guest wrote a byte */
-    void (*room)(void *ctx); /* there is room for input again */
+    void (*room)(void *ctx);              /* there is room for input again */
     void *ctx;
 };
 

@@ -67,28 +67,28 @@ enum vu_backend_request {
 };
 
 /* protocol features, as masks */
-#define VU_PF_MQ                    (UINT64_C(1) << 0)
-#define VU_PF_LOG_SHMFD             (UINT64_C(1) << 1)
-#define VU_PF_RARP                  (UINT64_C(1) << 2)
-#define VU_PF_REPLY_ACK             (UINT64_C(1) << 3)
-#define VU_PF_MTU                   (UINT64_C(1) << 4)
-#define VU_PF_BACKEND_REQ           (UINT64_C(1) << 5)
-#define VU_PF_CROSS_ENDIAN          (UINT64_C(1) << 6)
-#define VU_PF_CRYPTO_SESSION        (UINT64_C(1) << 7)
-#define VU_PF_PAGEFAULT             (UINT64_C(1) << 8)
-#define VU_PF_CONFIG                (UINT64_C(1) << 9)
-#define VU_PF_BACKEND_SEND_FD       (UINT64_C(1) << 10)
-#define VU_PF_HOST_NOTIFIER         (UINT64_C(1) << 11)
-#define VU_PF_INFLIGHT_SHMFD        (UINT64_C(1) << 12)
-#define VU_PF_RESET_DEVICE          (UINT64_C(1) << 13)
-#define VU_PF_INBAND_NOTIFICATIONS  (UINT64_C(1) << 14)
-#define VU_PF_CONFIGURE_MEM_SLOTS   (UINT64_C(1) << 15)
-#define VU_PF_STATUS                (UINT64_C(1) << 16)
-#define VU_PF_XEN_MMAP              (UINT64_C(1) << 17)
-#define VU_PF_STANDALONE            (UINT64_C(1) << 18) /* or SHARED_OBJECT */
-#define VU_PF_DEVICE_STATE          (UINT64_C(1) << 19)
-#define VU_PF_GPA_ADDRESSES         (UINT64_C(1) << 21)
-#define VU_PF_SHMEM                 (UINT64_C(1) << 22)
+#define VU_PF_MQ                   (UINT64_C(1) << 0)
+#define VU_PF_LOG_SHMFD            (UINT64_C(1) << 1)
+#define VU_PF_RARP                 (UINT64_C(1) << 2)
+#define VU_PF_REPLY_ACK            (UINT64_C(1) << 3)
+#define VU_PF_MTU                  (UINT64_C(1) << 4)
+#define VU_PF_BACKEND_REQ          (UINT64_C(1) << 5)
+#define VU_PF_CROSS_ENDIAN         (UINT64_C(1) << 6)
+#define VU_PF_CRYPTO_SESSION       (UINT64_C(1) << 7)
+#define VU_PF_PAGEFAULT            (UINT64_C(1) << 8)
+#define VU_PF_CONFIG               (UINT64_C(1) << 9)
+#define VU_PF_BACKEND_SEND_FD      (UINT64_C(1) << 10)
+#define VU_PF_HOST_NOTIFIER        (UINT64_C(1) << 11)
+#define VU_PF_INFLIGHT_SHMFD       (UINT64_C(1) << 12)
+#define VU_PF_RESET_DEVICE         (UINT64_C(1) << 13)
+#define VU_PF_INBAND_NOTIFICATIONS (UINT64_C(1) << 14)
+#define VU_PF_CONFIGURE_MEM_SLOTS  (UINT64_C(1) << 15)
+#define VU_PF_STATUS               (UINT64_C(1) << 16)
+#define VU_PF_XEN_MMAP             (UINT64_C(1) << 17)
+#define VU_PF_STANDALONE           (UINT64_C(1) << 18) /* or SHARED_OBJECT */
+#define VU_PF_DEVICE_STATE         (UINT64_C(1) << 19)
+#define VU_PF_GPA_ADDRESSES        (UINT64_C(1) << 21)
+#define VU_PF_SHMEM                (UINT64_C(1) << 22)
 
 struct vu_header {
     uint32_t request;
@@ -152,7 +152,7 @@ struct vu_specs { /* the answer of dialect "specs" */
 
 #define VU_MAX_SHM 256u /* shared memory regions, by their id */
 
-struct vu_shm_config { /* the answer to GET_SHMEM_CONFIG */
+struct vu_shm_config {  /* the answer to GET_SHMEM_CONFIG */
     uint32_t n_regions; /* sizes that are not 0 */
     uint32_t padding;
     uint64_t size[VU_MAX_SHM];

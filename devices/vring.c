@@ -27,8 +27,10 @@ static int base_done(struct frontend *fe,
     (void)size;
     memcpy(&state, payload, sizeof state);
     if (state.index != pending->arg)
-        return frontend_lose(fe, -EPROTO, "GET_VRING_BASE of ring %u was "
-                             "answered for ring %u", pending->arg, state.index);
+        return frontend_lose(fe, -EPROTO,
+                             "GET_VRING_BASE of ring %u was "
+                             "answered for ring %u",
+                             pending->arg, state.index);
     return 0;
 }
 
@@ -42,7 +44,8 @@ static int status_done(struct frontend *fe,
     (void)size;
     memcpy(&status, payload, sizeof status);
     if (status > 0xff)
-        return frontend_lose(fe, -EPROTO, "GET_STATUS was answered with 0x%llx,"
+        return frontend_lose(fe, -EPROTO,
+                             "GET_STATUS was answered with 0x%llx,"
                              " a status has eight bits",
                              (unsigned long long)status);
     fe->device_status = (uint8_t)status;
@@ -66,8 +69,11 @@ static int get_status(struct frontend *fe)
 
     if (rc < 0)
         return rc;
-    return frontend_expect(fe, (struct frontend_pending){
-        .request = VU_GET_STATUS, .min = 8, .max = 8, .done = status_done });
+    return frontend_expect(fe,
+                           (struct frontend_pending){ .request = VU_GET_STATUS,
+                                                      .min = 8,
+                                                      .max = 8,
+                                                      .done = status_done });
 }
 
 static int set_status(struct frontend *fe, uint8_t status)
@@ -91,8 +97,11 @@ static int fence(struct frontend *fe)
     rc = frontend_send(fe, VU_GET_FEATURES, NULL, 0, NULL, 0);
     if (rc < 0)
         return rc;
-    return frontend_expect(fe, (struct frontend_pending){
-        .request = VU_GET_FEATURES, .min = 8, .max = 8, .done = fence_done });
+    return frontend_expect(
+        fe, (struct frontend_pending){ .request = VU_GET_FEATURES,
+                                       .min = 8,
+                                       .max = 8,
+                                       .done = fence_done });
 }
 
 static struct vu_mem_region wire_region(const struct mem_region *region)
@@ -110,9 +119,10 @@ int frontend_check_slots(struct frontend *fe, const struct mem *mem)
     if (!(fe->acked & VU_PF_CONFIGURE_MEM_SLOTS) ||
         fe->max_slots >= mem->n_regions)
         return 0;
-    return frontend_lose(fe, -EPROTO, "the back-end takes %llu memory slots, %u "
-                         "are needed", (unsigned long long)fe->max_slots,
-                         mem->n_regions);
+    return frontend_lose(fe, -EPROTO,
+                         "the back-end takes %llu memory slots, %u "
+                         "are needed",
+                         (unsigned long long)fe->max_slots, mem->n_regions);
 }
 
 static int send_memory(struct frontend *fe)
@@ -195,13 +205,16 @@ static int send_ring(struct frontend *fe, struct vring *ring, uint32_t index,
     int rc;
 
     if (ring->kick < 0)
-        return frontend_lose(fe, -EMFILE, "no descriptor is left for the kicks "
-                             "of ring %u", index);
-    doorbell_take(ring->kick); /* one from before a reset is not for this ring */
+        return frontend_lose(fe, -EMFILE,
+                             "no descriptor is left for the kicks "
+                             "of ring %u",
+                             index);
+    doorbell_take(
+        ring->kick); /* one from before a reset is not for this ring */
     ring->started = true;
     if ((rc = set_state(fe, VU_SET_VRING_NUM, index, ring->num)) < 0 ||
-        (rc = frontend_setup(fe, VU_SET_VRING_ADDR, &addr, sizeof addr, NULL,
-                             0, index)) < 0 ||
+        (rc = frontend_setup(fe, VU_SET_VRING_ADDR, &addr, sizeof addr, NULL, 0,
+                             index)) < 0 ||
         (rc = set_state(fe, VU_SET_VRING_BASE, index,
                         ring_base(fe, ring, resume))) < 0)
         return rc;
@@ -247,7 +260,8 @@ int frontend_features(struct frontend *fe, uint64_t features, uint8_t status,
     fe->driver_features = features;
     *accepted = true;
     if ((rc = frontend_send(fe, VU_SET_FEATURES, &all, sizeof all, NULL, 0)) <
-            0 || (rc = set_status(fe, status)) < 0)
+            0 ||
+        (rc = set_status(fe, status)) < 0)
         return rc;
     if (fe->acked & VU_PF_STATUS && (rc = get_status(fe)) < 0)
         return rc;
@@ -267,10 +281,10 @@ static int inflight_done(struct frontend *fe,
     memcpy(&answer, payload, size);
     if (fe->inflight.num_queues == 0)
         return 0; /* a reset came between */
-    if (answer.mmap_size == 0 ||
-        answer.num_queues != fe->inflight.num_queues ||
+    if (answer.mmap_size == 0 || answer.num_queues != fe->inflight.num_queues ||
         answer.queue_size != fe->inflight.queue_size)
-        return frontend_lose(fe, -EPROTO, "GET_INFLIGHT_FD for %u queues of %u "
+        return frontend_lose(fe, -EPROTO,
+                             "GET_INFLIGHT_FD for %u queues of %u "
                              "was answered with %llu bytes for %u of %u",
                              fe->inflight.num_queues, fe->inflight.queue_size,
                              (unsigned long long)answer.mmap_size,
@@ -297,9 +311,12 @@ int frontend_get_inflight(struct frontend *fe, const struct vring *rings,
     rc = frontend_send(fe, VU_GET_INFLIGHT_FD, &area, sizeof area, NULL, 0);
     if (rc < 0)
         return rc;
-    return frontend_expect(fe, (struct frontend_pending){
-        .request = VU_GET_INFLIGHT_FD, .min = 20, .max = sizeof area,
-        .n_fds = 1, .done = inflight_done });
+    return frontend_expect(
+        fe, (struct frontend_pending){ .request = VU_GET_INFLIGHT_FD,
+                                       .min = 20,
+                                       .max = sizeof area,
+                                       .n_fds = 1,
+                                       .done = inflight_done });
 }
 
 void frontend_drop_inflight(struct frontend *fe)
@@ -320,8 +337,10 @@ static int send_inflight(struct frontend *fe)
         return 0;
     fd = fcntl(fe->inflight_fd, F_DUPFD_CLOEXEC, 0);
     if (fd < 0)
-        return frontend_lose(fe, -errno, "no descriptor is left for the "
-                             "inflight area: %s", strerror(errno));
+        return frontend_lose(fe, -errno,
+                             "no descriptor is left for the "
+                             "inflight area: %s",
+                             strerror(errno));
     rc = frontend_setup(fe, VU_SET_INFLIGHT_FD, &fe->inflight,
                         sizeof fe->inflight, &fd, 1, fe->inflight.num_queues);
     if (rc < 0)
@@ -386,8 +405,7 @@ int frontend_send_statuses(struct frontend *fe, const uint8_t *statuses,
         }
         if ((rc = frontend_send(fe, VU_SET_FEATURES, &all, sizeof all, NULL,
                                 0)) == 0 &&
-            (rc = set_status(fe, statuses[i])) == 0 &&
-            fe->acked & VU_PF_STATUS)
+            (rc = set_status(fe, statuses[i])) == 0 && fe->acked & VU_PF_STATUS)
             rc = get_status(fe);
     }
     return rc;
@@ -422,17 +440,20 @@ static int send_stop(struct frontend *fe, struct vring *ring, uint32_t index)
     if (fe->features & VHOST_F_PROTOCOL_FEATURES)
         rc = set_state(fe, VU_SET_VRING_ENABLE, index, 0);
     if (rc == 0)
-        rc = frontend_send(fe, VU_GET_VRING_BASE, &state, sizeof state, NULL,
-                           0);
+        rc =
+            frontend_send(fe, VU_GET_VRING_BASE, &state, sizeof state, NULL, 0);
     if (rc < 0)
         return rc;
-    return frontend_expect(fe, (struct frontend_pending){
-        .request = VU_GET_VRING_BASE, .arg = index, .min = 8, .max = 8,
-        .done = base_done });
+    return frontend_expect(
+        fe, (struct frontend_pending){ .request = VU_GET_VRING_BASE,
+                                       .arg = index,
+                                       .min = 8,
+                                       .max = 8,
+                                       .done = base_done });
 }
 
-int frontend_ring_stop(struct frontend *fe, struct vring *rings,
-                       unsigned index, uint64_t deadline)
+int frontend_ring_stop(struct frontend *fe, struct vring *rings, unsigned index,
+                       uint64_t deadline)
 {
     int rc = fe->lost ? -ENOTCONN : send_stop(fe, &rings[index], index);
 

@@ -8,7 +8,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "vmm/mem.h"
+#include "vmm/machine/mem.h"
 
 struct vring {
     gpa_t desc;   /* descriptor area */

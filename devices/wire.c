@@ -13,12 +13,12 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "vmm/fail.h"
+#include "vmm/machine/fail.h"
 
 #define KERNEL_MAX_FDS 253 /* SCM_MAX_FD */
 
 struct wire_mark {
-    size_t at; /* in out[] */
+    size_t at;  /* in out[] */
     bool owned; /* to be closed when they are sent */
     unsigned n_fds;
     int fds[WIRE_MAX_FDS];
@@ -124,7 +124,8 @@ void wire_own(struct wire *wire)
     wire->marks[wire->n_marks - 1].owned = true;
 }
 
-/* One sendmsg of out[sent..until), with the descriptors of mark if it is set. */
+/* One sendmsg of out[sent..until), with the descriptors of mark if it is set.
+ */
 static ssize_t send_some(struct wire *wire, size_t until,
                          const struct wire_mark *mark)
 {
@@ -224,7 +225,8 @@ static ssize_t receive(struct wire *wire, size_t n, bool *cut)
         struct cmsghdr align;
     } control;
     struct iovec iov = { wire->in + wire->got, n };
-    struct msghdr msg = { .msg_iov = &iov, .msg_iovlen = 1,
+    struct msghdr msg = { .msg_iov = &iov,
+                          .msg_iovlen = 1,
                           .msg_control = control.bytes,
                           .msg_controllen = sizeof control.bytes };
     ssize_t got;
@@ -254,8 +256,10 @@ int wire_pull(struct wire *wire, struct wire_message *message,
         if (wire->got >= VU_HEADER_SIZE) {
             memcpy(&header, wire->in, sizeof header);
             if (header.size > VU_MAX_PAYLOAD)
-                return fail(err, -EPROTO, "a message of %u bytes came, at most "
-                            "%u are allowed", header.size, VU_MAX_PAYLOAD);
+                return fail(err, -EPROTO,
+                            "a message of %u bytes came, at most "
+                            "%u are allowed",
+                            header.size, VU_MAX_PAYLOAD);
             need = VU_HEADER_SIZE + header.size;
             if (wire->got == need)
                 break;
@@ -264,8 +268,10 @@ int wire_pull(struct wire *wire, struct wire_message *message,
         if (n == -EAGAIN || n == -EWOULDBLOCK)
             return -EAGAIN;
         if (n == 0 || n == -ECONNRESET)
-            return fail(err, -EPIPE, wire->got ? "it hung up in the middle of "
-                        "a message" : "it hung up");
+            return fail(err, -EPIPE,
+                        wire->got ? "it hung up in the middle of "
+                                    "a message"
+                                  : "it hung up");
         if (n < 0)
             return fail(err, (int)n, "recvmsg: %s", strerror((int)-n));
         if (cut)

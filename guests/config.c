@@ -116,8 +116,8 @@ static void write_config(struct watch *w)
                         (unsigned)width);
     do {
         generation = virtio_config_snapshot(&w->dev, w->config);
-    } while (memcmp(w->config + offset, bytes, size) != 0 &&
-             late > 0 && time_now() < deadline);
+    } while (memcmp(w->config + offset, bytes, size) != 0 && late > 0 &&
+             time_now() < deadline);
     print_config(w, "written", generation);
     if (memcmp(w->config + offset, bytes, size) != 0)
         exit_fail("what was written does not read back");

@@ -67,8 +67,7 @@ static void map_range(uint64_t from, uint64_t size)
         uint64_t *third = descend(&top[at >> 39 & 511]);
         uint64_t *second = descend(&third[at >> 30 & 511]);
 
-        second[at >> 21 & 511] =
-            at | PAGE_PRESENT | PAGE_WRITABLE | PAGE_LARGE;
+        second[at >> 21 & 511] = at | PAGE_PRESENT | PAGE_WRITABLE | PAGE_LARGE;
     }
 }
 

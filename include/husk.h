@@ -88,16 +88,16 @@ HUSK_API const char *husk_outcome_name(enum husk_outcome outcome);
 /* Everything that is known when a VM has ended. */
 struct husk_end {
     enum husk_outcome outcome;
-    int status;          /* the command's exit status for this outcome */
-    long guest_value;    /* what the guest wrote to the exit port, or -1 */
-    const char *text;    /* one line, or NULL where there is nothing to say */
+    int status;       /* the command's exit status for this outcome */
+    long guest_value; /* what the guest wrote to the exit port, or -1 */
+    const char *text; /* one line, or NULL where there is nothing to say */
 };
 
 enum husk_log { HUSK_LOG_WARNING, HUSK_LOG_INFO, HUSK_LOG_DEBUG };
 
 /* How a kernel is told of its devices. */
 enum husk_discovery {
-    HUSK_DISCOVERY_AUTO,    /* as suits the kernel: tree, or ACPI and tree */
+    HUSK_DISCOVERY_AUTO, /* as suits the kernel: tree, or ACPI and tree */
     HUSK_DISCOVERY_ACPI,
     HUSK_DISCOVERY_FDT,     /* the device tree */
     HUSK_DISCOVERY_CMDLINE, /* virtio_mmio.device= words and an MP table */
@@ -117,8 +117,8 @@ struct husk_config {
     /* seconds from start to HUSK_TIMEOUT, or to HUSK_ERROR where the guest has
      * not started by then; none */
     double timeout;
-    bool reset_again;   /* a guest's reset boots it again, and ends nothing */
-    bool no_window;     /* guests leave KVM_RUN for every register read */
+    bool reset_again; /* a guest's reset boots it again, and ends nothing */
+    bool no_window;   /* guests leave KVM_RUN for every register read */
 
     void *ctx;
     /* A line for the user, without newline. */
@@ -217,18 +217,18 @@ HUSK_API int husk_vm_device_tree(struct husk_vm *vm, void **blob, size_t *size,
 
 /* What a back-end said of itself, and what the guest is shown. */
 struct husk_device {
-    const char *name;     /* lives as long as the VM */
-    bool known;           /* whether the fields below are valid */
-    uint32_t id;          /* VIRTIO device type */
-    uint32_t config_size; /* bytes of config space that the guest sees */
+    const char *name;          /* lives as long as the VM */
+    bool known;                /* whether the fields below are valid */
+    uint32_t id;               /* VIRTIO device type */
+    uint32_t config_size;      /* bytes of config space that the guest sees */
     uint32_t min_vqs, max_vqs; /* the back-end's answers; 0 if none */
-    uint32_t vqs;         /* queues that the guest sees */
-    const char *probe;    /* "specs", "messages" or "none" */
-    bool standalone;      /* needs nothing from the command line */
-    uint64_t address;     /* of its registers */
-    uint32_t irq;         /* interrupt pin */
-    unsigned round_trips; /* waits for the back-end until it was ready */
-    uint64_t features;    /* VIRTIO features as the back-end offers them */
+    uint32_t vqs;              /* queues that the guest sees */
+    const char *probe;         /* "specs", "messages" or "none" */
+    bool standalone;           /* needs nothing from the command line */
+    uint64_t address;          /* of its registers */
+    uint32_t irq;              /* interrupt pin */
+    unsigned round_trips;      /* waits for the back-end until it was ready */
+    uint64_t features;         /* VIRTIO features as the back-end offers them */
     uint64_t protocol_features;
     const uint8_t *config; /* config_size bytes as probed; until destroy */
 };

@@ -16,7 +16,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "vmm/sys.h"
+#include "vmm/machine/sys.h"
 
 #define RETRY 1024 /* bytes that are dropped between tries to write */
 
@@ -32,8 +32,7 @@ void console_init(struct console *console, void (*wake)(void *ctx), void *ctx)
 static void close_fd(struct console *console)
 {
     if (console->restore)
-        fcntl(console->fd, F_SETFL,
-              fcntl(console->fd, F_GETFL) & ~O_NONBLOCK);
+        fcntl(console->fd, F_SETFL, fcntl(console->fd, F_GETFL) & ~O_NONBLOCK);
     console->restore = false;
     sys_close(&console->fd);
 }
@@ -65,8 +64,8 @@ static bool same(int fd, const struct stat *st)
     struct stat other;
 
     return fstat(fd, &other) == 0 && other.st_dev == st->st_dev &&
-           other.st_ino == st->st_ino && !(S_ISCHR(st->st_mode) &&
-                                           st->st_rdev == 0x502);
+           other.st_ino == st->st_ino &&
+           !(S_ISCHR(st->st_mode) && st->st_rdev == 0x502);
 }
 
 int console_open(struct console *console, int fd)
@@ -134,9 +133,9 @@ static ssize_t write_some(struct console *console, const void *data,
     ssize_t n;
 
     do {
-        n = console->is_socket ?
-                send(console->fd, data, size, MSG_DONTWAIT | MSG_NOSIGNAL) :
-                write_quietly(console->fd, data, size);
+        n = console->is_socket
+                ? send(console->fd, data, size, MSG_DONTWAIT | MSG_NOSIGNAL)
+                : write_quietly(console->fd, data, size);
     } while (n < 0 && errno == EINTR);
     return n < 0 ? -errno : n;
 }
@@ -185,16 +184,15 @@ void console_put(struct console *console, uint8_t byte)
      * that has stopped is not asked for every byte */
     if (console->count == CONSOLE_BUFFER && console->stuck % RETRY == 0)
         flush_locked(console);
-    if (!console->buffer || console->gone ||
-        console->count == CONSOLE_BUFFER) {
+    if (!console->buffer || console->gone || console->count == CONSOLE_BUFFER) {
         console->stuck++;
         if (console->fd >= 0)
             console->dropped++;
     } else {
         console->stuck = 0;
         wake = console->count == 0;
-        console->buffer[(console->first + console->count++) %
-                        CONSOLE_BUFFER] = byte;
+        console->buffer[(console->first + console->count++) % CONSOLE_BUFFER] =
+            byte;
         /* what can be written at once need not wait until the loop's turn */
         if (wake && !console->is_file)
             wake = flush_locked(console) == -EAGAIN;

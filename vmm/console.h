@@ -23,10 +23,10 @@ struct console {
     /* the rest: lock */
     uint8_t *buffer; /* from the first console_open() on */
     size_t first, count;
-    bool gone;        /* nobody will ever read again */
+    bool gone;           /* nobody will ever read again */
     uint64_t first_byte; /* when one was put first; 0: none was */
-    uint64_t dropped; /* bytes */
-    unsigned stuck;   /* of them, since there was room last */
+    uint64_t dropped;    /* bytes */
+    unsigned stuck;      /* of them, since there was room last */
 };
 
 void console_init(struct console *console, void (*wake)(void *ctx), void *ctx);

@@ -7,7 +7,7 @@
 #include <stdio.h>
 #include <unistd.h>
 
-#include "vmm/sys.h"
+#include "vmm/machine/sys.h"
 #include "vmm/vm.h"
 
 #define DRAIN_PAUSE 1.0  /* seconds in which a reader must take something */
@@ -26,7 +26,8 @@ void vm_end(struct husk_vm *vm, enum husk_outcome outcome, long value,
             const char *text)
 {
     pthread_mutex_lock(&vm->lock);
-    /* A stop cuts requests short: what the guest makes of that is no verdict. */
+    /* A stop cuts requests short: what the guest makes of that is no verdict.
+     */
     if (atomic_load(&vm->stop)) {
         outcome = HUSK_STOPPED;
         value = -1;
@@ -58,8 +59,10 @@ static void end_by_value(struct husk_vm *vm, uint32_t value)
     } else if (value == 110) {
         vm_end(vm, HUSK_PANIC, value, "the guest panicked");
     } else {
-        snprintf(text, sizeof text, "the guest ended with %u: only 0 to 110 "
-                 "are a guest's to give", value);
+        snprintf(text, sizeof text,
+                 "the guest ended with %u: only 0 to 110 "
+                 "are a guest's to give",
+                 value);
         vm_end(vm, HUSK_NO_VERDICT, (long)value, text);
     }
 }
@@ -145,8 +148,10 @@ static void report_end(struct husk_vm *vm)
     snprintf(text, sizeof text, "%s", vm->end.text);
     if (vm->n_lost && vm->t_entry && end.outcome != HUSK_PASS &&
         end.outcome != HUSK_FAIL && end.outcome != HUSK_SKIP) {
-        snprintf(text, sizeof text, "a device was lost, and the run ended "
-                 "without a verdict (%s)", outcomes[end.outcome].name);
+        snprintf(text, sizeof text,
+                 "a device was lost, and the run ended "
+                 "without a verdict (%s)",
+                 outcomes[end.outcome].name);
         end.outcome = HUSK_BACKEND;
     }
     end.status = outcomes[end.outcome].status;

@@ -13,7 +13,7 @@
 
 #include "boot/fdt.h"
 #include "boot/image.h"
-#include "vmm/fail.h"
+#include "vmm/machine/fail.h"
 #include "vmm/vm.h"
 
 static void close_file(struct boot_file *file)
@@ -125,8 +125,8 @@ int vm_load(struct husk_vm *vm, bool fresh, struct boot_entry *entry,
     }
     if (rc == 0) {
         describe(vm, &board, virtio);
-        rc = image_boot(&board, &kernel, initrd, n, tables(vm->config.discovery),
-                        fresh, entry, err);
+        rc = image_boot(&board, &kernel, initrd, n,
+                        tables(vm->config.discovery), fresh, entry, err);
     }
     close_file(&kernel);
     while (n > 0)

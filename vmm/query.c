@@ -4,7 +4,7 @@
 #include <string.h>
 
 #include "devices/names.h"
-#include "vmm/fail.h"
+#include "vmm/machine/fail.h"
 #include "vmm/vm.h"
 
 int husk_vm_device_tree(struct husk_vm *vm, void **blob, size_t *size,

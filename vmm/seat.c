@@ -1,14 +1,14 @@
 /*
- * Where devices sit: each gets a piece of the register window, an interrupt pin,
- * and places for its shared memory, above RAM.
+ * Where devices sit: each gets a piece of the register window, an interrupt
+ * pin, and places for its shared memory, above RAM.
  */
 #include <errno.h>
 #include <inttypes.h>
 #include <string.h>
 
 #include "devices/doorbell.h"
-#include "vmm/fail.h"
-#include "vmm/sys.h"
+#include "vmm/machine/fail.h"
+#include "vmm/machine/sys.h"
 #include "vmm/vm.h"
 
 /* One interrupt pin: a call eventfd for all the devices that share it. */
@@ -62,7 +62,8 @@ int vm_place_shm(struct husk_vm *vm, struct husk_err *err)
         device_place_shm(vm->devices[i], end, &end);
     if (end > SHM_FLOOR && vm->has_machine &&
         end > UINT64_C(1) << arch_address_bits(&vm->machine))
-        return fail(err, -ENOSPC, "memory and the devices' shared memory end "
+        return fail(err, -ENOSPC,
+                    "memory and the devices' shared memory end "
                     "at 0x%" PRIx64 ", the processor has %u bits of address",
                     end, arch_address_bits(&vm->machine));
     return 0;

@@ -1,6 +1,7 @@
 /*
  * The VM: devices asked and machine built at the same time, then one boot, or
- * several. Whatever ends the run makes stop_fd readable; the loop does the rest.
+ * several. Whatever ends the run makes stop_fd readable; the loop does the
+ * rest.
  */
 #include "vmm/vm.h"
 
@@ -13,8 +14,8 @@
 
 #include "boot/params.h"
 #include "devices/doorbell.h"
-#include "vmm/fail.h"
-#include "vmm/sys.h"
+#include "vmm/machine/fail.h"
+#include "vmm/machine/sys.h"
 
 #define DEFAULT_MEMORY (UINT64_C(256) << 20)
 #define MIN_MEMORY     (UINT64_C(2) << 20)
@@ -221,7 +222,8 @@ static int boot(struct husk_vm *vm, struct husk_err *err)
     rc = machine_start(&vm->machine, &entry, err);
     if (rc == 0 && vm->machine.exits_on_read && vm->n_devices &&
         !vm->config.no_window)
-        vm_log(vm, HUSK_LOG_INFO, "this KVM has no read-only memory slots: the "
+        vm_log(vm, HUSK_LOG_INFO,
+               "this KVM has no read-only memory slots: the "
                "guest leaves KVM_RUN for every register read");
     if (rc == 0 && vm->config.console_room)
         vm->config.console_room(vm->config.ctx);
@@ -251,8 +253,7 @@ static void probe_done(struct husk_vm *vm)
 {
     struct husk_err err;
 
-    if (vm->n_ready == vm->n_devices && !vm->end.set &&
-        all_known(vm, &err) < 0)
+    if (vm->n_ready == vm->n_devices && !vm->end.set && all_known(vm, &err) < 0)
         vm_end(vm, HUSK_ERROR, -1, err.text);
 }
 
@@ -289,17 +290,21 @@ static int check_config(const struct husk_config *config, struct husk_err *err)
     if (config->size < sizeof *config)
         return fail(err, -EINVAL, "husk_config of %zu bytes, %zu are needed",
                     config->size, sizeof *config);
-    if (config->memory && (config->memory < MIN_MEMORY ||
-                           config->memory > MAX_MEMORY ||
-                           config->memory % PAGE))
-        return fail(err, -EINVAL, "memory of %" PRIu64 " bytes: give 2M to 1T "
-                    "in whole pages", config->memory);
+    if (config->memory &&
+        (config->memory < MIN_MEMORY || config->memory > MAX_MEMORY ||
+         config->memory % PAGE))
+        return fail(err, -EINVAL,
+                    "memory of %" PRIu64 " bytes: give 2M to 1T "
+                    "in whole pages",
+                    config->memory);
     if (config->cpus > MAX_CPUS)
         return fail(err, -EINVAL, "%u vCPUs: give 1 to %u", config->cpus,
                     MAX_CPUS);
     if (config->append && strlen(config->append) > PARAMS_MAX_CMDLINE)
-        return fail(err, -EINVAL, "command line of %zu bytes, at most %u are "
-                    "possible", strlen(config->append), PARAMS_MAX_CMDLINE);
+        return fail(err, -EINVAL,
+                    "command line of %zu bytes, at most %u are "
+                    "possible",
+                    strlen(config->append), PARAMS_MAX_CMDLINE);
     if (config->n_initrds > HUSK_MAX_INITRDS)
         return fail(err, -EINVAL, "%u initrds: at most %u are possible",
                     config->n_initrds, HUSK_MAX_INITRDS);
@@ -511,8 +516,7 @@ static int build_machine(struct husk_vm *vm, struct husk_err *err)
         .no_window = vm->config.no_window,
         .cpus = vm->config.cpus,
         .console = { console_byte, console_room, vm },
-        .events = { vm_on_power, vm_on_crash, vm_on_failure, on_fault,
-                    vm },
+        .events = { vm_on_power, vm_on_crash, vm_on_failure, on_fault, vm },
     };
     int rc;
 
@@ -584,6 +588,6 @@ void husk_vm_stop(struct husk_vm *vm)
 
 size_t husk_vm_console_input(struct husk_vm *vm, const void *data, size_t size)
 {
-    return vm->state == VM_RUNNING ? uart_input(&vm->machine.uart, data, size) :
-                                     0;
+    return vm->state == VM_RUNNING ? uart_input(&vm->machine.uart, data, size)
+                                   : 0;
 }

@@ -9,9 +9,9 @@
 
 #include "husk.h"
 #include "vmm/console.h"
-#include "vmm/device.h"
-#include "vmm/machine.h"
-#include "vmm/mem.h"
+#include "vmm/link/device.h"
+#include "vmm/machine/machine.h"
+#include "vmm/machine/mem.h"
 
 #define VM_MAX_DEVICES 32
 #define VM_MAX_PINS    32
@@ -22,7 +22,7 @@ enum vm_state {
     VM_PROBED,  /* husk_vm_probe() is done, no machine yet */
     VM_RUNNING,
     VM_REBOOTING, /* no vCPU runs; the devices are being reset */
-    VM_DRAINING, /* no vCPU runs; output is being written */
+    VM_DRAINING,  /* no vCPU runs; output is being written */
     VM_ENDED,
 };
 

@@ -14,7 +14,7 @@
 #include <sys/mman.h>
 #include <sys/syscall.h>
 
-#include "vmm/layout_x86_64.h"
+#include "vmm/machine/layout_x86_64.h"
 
 #define O_RDWR_CLOEXEC   02000002L
 #define PRESENT_RW       0x3u

@@ -5,9 +5,9 @@ FUZZ = replies requests registers elf bzimage tables options rings
 FUZZ_DEPS = clang libclang-rt-14-dev libc6-dev libfdt-dev llvm
 FUZZ_HELP = $(addprefix tests/fuzz/,fuzz.c order.c liar.c mmio.c ram.c \
   walk.c rings_driver.c rings_death.c)
-FUZZ_CODE = $(filter devices/% boot/%,$(LIB)) $(addprefix vmm/,fail.c mem.c \
-  sys.c window.c words.c spec.c) $(addprefix devices/backends/,ring.c split.c \
-  packed.c memory.c inflight.c)
+FUZZ_CODE = $(filter devices/% boot/%,$(LIB)) $(addprefix vmm/machine/,fail.c \
+  mem.c sys.c window.c) $(addprefix vmm/link/,words.c spec.c) \
+  $(addprefix devices/backends/,ring.c split.c packed.c memory.c inflight.c)
 FUZZ_FLAGS = -std=c11 -D_GNU_SOURCE -Iinclude -I. -pthread $(WARN) -g -O1 \
   -fno-omit-frame-pointer $(FUZZ_KIND) $(if $(WERROR),-Werror)
 FUZZ_KIND = -fsanitize=address,undefined -fno-sanitize-recover=undefined

@@ -14,8 +14,8 @@
 #include <string.h>
 
 #include "tests/fuzz/fuzz.h"
-#include "vmm/spec.h"
-#include "vmm/words.h"
+#include "vmm/link/spec.h"
+#include "vmm/link/words.h"
 
 /* The command, with a name of its own and nowhere to print to. */
 static FILE *sink;
@@ -26,7 +26,7 @@ int husk_main(int argc, char **argv);
 #define stdout     sink
 #define puts(text) fputs(text, sink)
 #define main       husk_main
-#include "vmm/main.c"
+#include "vmm/cmd/main.c"
 #undef main
 
 #define MAX_ARGS 40

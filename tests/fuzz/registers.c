@@ -404,7 +404,8 @@ static void reboot(void)
 }
 
 /* Somebody holds the lock for longer than an access may take: it is without
- * effect, but for a kick, and for a reset, which is made when the lock is free. */
+ * effect, but for a kick, and for a reset, which is made when the lock is free.
+ */
 static void write_while_held(struct input *in)
 {
     uint32_t offset = input_u8(in) & ~3u, value = pick_value(in);

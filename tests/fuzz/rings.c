@@ -232,7 +232,8 @@ static void use_chain(struct input *in)
                 continue;
             }
             run.walk.memory[p->at + k] = fill;
-            run.rude |= in_ring(p->at + k); /* a buffer in what the device has */
+            run.rude |=
+                in_ring(p->at + k); /* a buffer in what the device has */
             done--;
         }
     }

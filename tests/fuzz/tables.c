@@ -18,7 +18,7 @@
 #include "boot/fdt.h"
 #include "boot/mptable.h"
 #include "tests/fuzz/ram.h"
-#include "vmm/layout_x86_64.h"
+#include "vmm/machine/layout_x86_64.h"
 
 #define MARK 0xa5u
 

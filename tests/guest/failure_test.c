@@ -417,8 +417,9 @@ Test(failure, too_few_descriptors)
         run_any(&run, "sh", "-c",
                 /* a search for leaks needs descriptors of its own */
                 fmt("export ASAN_OPTIONS=detect_leaks=0; ulimit -n %u; "
-                    "exec %s run -a 'strict' -d '%s' %s", limit,
-                    built("husk"), exec_spec("husk-loop"), guest("devices")));
+                    "exec %s run -a 'strict' -d '%s' %s",
+                    limit, built("husk"), exec_spec("husk-loop"),
+                    guest("devices")));
         if (run.status == 125) {
             failed++;
             check_failed(&run, 10, SAYING(""));

@@ -441,7 +441,8 @@ Test(faulty, words_without_end)
 
     run_husk(&run, "-d",
              fmt("exec=sh -c 'yes word | head -n 5000 >&2; exec %s --fd=$0' "
-                 "{fd}", built("backends/husk-rng")),
+                 "{fd}",
+                 built("backends/husk-rng")),
              guest("devices"));
     check_end(&run, 0, "pass");
     cr_assert(count_text(run.err, "virtio0: word\n") >= 200 &&
@@ -456,12 +457,13 @@ Test(faulty, words_that_nobody_reads)
     struct run run = { 0 };
     double began = now();
 
-    run_any(&run, "sh", "-c",
-            fmt("mkfifo %s; exec 9<>%s; exec timeout -k 1 20 %s run --timeout 6 "
-                "-a spin -d 'exec=sh -c \"(while :; do yes %0140u | head -n 150; "
-                "sleep 0.9; done) >&2 & exec %s --fd=\\$0\" {fd}' %s 2>%s",
-                place("fifo"), place("fifo"), built("husk"),
-                0u, built("backends/husk-rng"), guest("hello"), place("fifo")));
+    run_any(
+        &run, "sh", "-c",
+        fmt("mkfifo %s; exec 9<>%s; exec timeout -k 1 20 %s run --timeout 6 "
+            "-a spin -d 'exec=sh -c \"(while :; do yes %0140u | head -n 150; "
+            "sleep 0.9; done) >&2 & exec %s --fd=\\$0\" {fd}' %s 2>%s",
+            place("fifo"), place("fifo"), built("husk"), 0u,
+            built("backends/husk-rng"), guest("hello"), place("fifo")));
     cr_assert_eq(run.status, 124, "%d", run.status);
     cr_assert_lt(now() - began, 15, "%g s", now() - began);
     run_free(&run);

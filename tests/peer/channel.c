@@ -1,7 +1,8 @@
 /*
  * The back-end's own requests: CONFIG_CHANGE, in-band calls, mappings of shared
- * memory, and one that no front-end knows. Sent only while the device runs, since a suspended one keeps
- * silent; one answer is awaited at a time, and judged.
+ * memory, and one that no front-end knows. Sent only while the device runs,
+ * since a suspended one keeps silent; one answer is awaited at a time, and
+ * judged.
  */
 #include "peer.h"
 
@@ -24,7 +25,7 @@ int channel_set(struct peer *p, int fd)
     ch->in_size = 0;
     if (getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &size) < 0)
         return peer_violation(p, "SET_BACKEND_REQ_FD: the descriptor is no "
-                              "socket");
+                                 "socket");
     return 0;
 }
 
@@ -69,8 +70,8 @@ bool channel_send(struct peer *p, uint32_t request, const void *payload,
     return true;
 }
 
-static bool send_request(struct peer *p, uint32_t request,
-                         const void *payload, uint32_t size)
+static bool send_request(struct peer *p, uint32_t request, const void *payload,
+                         uint32_t size)
 {
     return channel_send(p, request, payload, size, -1,
                         request == p->options.backend_request);
@@ -87,26 +88,32 @@ static int judge_answer(struct peer *p)
     ch->in_size = 0;
     if (!ch->waiting)
         return peer_violation(p, "an answer on the back-end channel that "
-                              "nothing asked for");
+                                 "nothing asked for");
     ch->waiting = false;
     peer_log(p, "c%u back-end request %" PRIu32 " answered: %" PRIu64,
              p->c.number, h.request, value);
     if (h.request != ch->request || h.size != 8 ||
         (h.flags & ~(uint32_t)WIRE_NEED_REPLY) != (WIRE_VERSION | WIRE_REPLY))
-        return peer_violation(p, "back-end request %" PRIu32 " was answered "
+        return peer_violation(p,
+                              "back-end request %" PRIu32 " was answered "
                               "with request %" PRIu32 ", flags 0x%" PRIx32
-                              ", size %" PRIu32, ch->request, h.request,
-                              h.flags, h.size);
+                              ", size %" PRIu32,
+                              ch->request, h.request, h.flags, h.size);
     if (ch->refused) {
         if (!value)
-            return peer_violation(p, "back-end request %" PRIu32 ", which has "
+            return peer_violation(p,
+                                  "back-end request %" PRIu32 ", which has "
                                   "to be refused, was answered with 0",
                                   h.request);
-        peer_note(p, "back-end request %" PRIu32 " was refused, as it has "
-                  "to be", h.request);
+        peer_note(p,
+                  "back-end request %" PRIu32 " was refused, as it has "
+                  "to be",
+                  h.request);
     } else if (value) {
-        return peer_violation(p, "back-end request %" PRIu32 " was answered "
-                              "with %" PRIu64, h.request, value);
+        return peer_violation(p,
+                              "back-end request %" PRIu32 " was answered "
+                              "with %" PRIu64,
+                              h.request, value);
     }
     return 0;
 }
@@ -122,7 +129,8 @@ int channel_read(struct peer *p)
     for (;;) {
         struct iovec iov = { ch->in + ch->in_size,
                              sizeof ch->in - ch->in_size };
-        struct msghdr msg = { .msg_iov = &iov, .msg_iovlen = 1,
+        struct msghdr msg = { .msg_iov = &iov,
+                              .msg_iovlen = 1,
                               .msg_control = control.bytes,
                               .msg_controllen = sizeof control.bytes };
         ssize_t n = recvmsg(ch->fd, &msg, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
@@ -146,7 +154,7 @@ int channel_read(struct peer *p)
                 close(fd);
             }
             if (peer_violation(p, "a descriptor with an answer on the "
-                               "back-end channel") < 0)
+                                  "back-end channel") < 0)
                 return -1;
         }
         ch->in_size += (size_t)n;
@@ -160,7 +168,8 @@ void channel_call(struct peer *p, unsigned index)
     struct connection *c = &p->c;
     struct wire_state s = { index, 0 };
 
-    c->ring[index].call_owed = c->channel.waiting || c->channel.fd < 0 ||
+    c->ring[index].call_owed =
+        c->channel.waiting || c->channel.fd < 0 ||
         !send_request(p, WIRE_BACKEND_VRING_CALL, &s, sizeof s);
 }
 
@@ -212,9 +221,10 @@ int channel_tick(struct peer *p)
         if (!o->answer_limit || now < ch->deadline)
             return 0;
         ch->waiting = false;
-        return peer_violation(p, "back-end request %" PRIu32 " was not "
-                              "answered within %u ms", ch->request,
-                              o->answer_limit);
+        return peer_violation(p,
+                              "back-end request %" PRIu32 " was not "
+                              "answered within %u ms",
+                              ch->request, o->answer_limit);
     }
     if (!channel_open(c))
         return 0;

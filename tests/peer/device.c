@@ -45,10 +45,13 @@ static enum at41 at41_of(const struct options *o)
         return o->at41;
     switch (o->dialect) {
     case DIALECT_NONE:
-    case DIALECT_SHARED_OBJECT: return AT41_HANGUP;
-    case DIALECT_IGNORE: return AT41_IGNORE;
+    case DIALECT_SHARED_OBJECT:
+        return AT41_HANGUP;
+    case DIALECT_IGNORE:
+        return AT41_IGNORE;
     case DIALECT_SPECS:
-    case DIALECT_MESSAGES: break;
+    case DIALECT_MESSAGES:
+        break;
     }
     return AT41_ANSWER;
 }
@@ -56,8 +59,7 @@ static enum at41 at41_of(const struct options *o)
 static int handle_specs(struct peer *p, const struct message *m)
 {
     const struct options *o = &p->options;
-    const uint32_t specs[4] = { o->id, o->config_size, o->min_vqs,
-                                o->max_vqs };
+    const uint32_t specs[4] = { o->id, o->config_size, o->min_vqs, o->max_vqs };
     uint32_t extra = o->specs_extra < 60000 ? o->specs_extra : 60000;
     uint8_t *bytes = malloc(sizeof specs + extra);
 
@@ -78,10 +80,17 @@ static int handle_41(struct peer *p, const struct message *m)
     const uint64_t none = 0;
 
     switch (at41_of(o)) {
-    case AT41_ANSWER: break;
-    case AT41_ZERO: output_reply(p, m, NULL, 0, -1); return 0;
-    case AT41_U64: output_reply(p, m, &none, sizeof none, -1); return 0;
-    case AT41_SHORT: output_reply(p, m, specs, sizeof specs, -1); return 0;
+    case AT41_ANSWER:
+        break;
+    case AT41_ZERO:
+        output_reply(p, m, NULL, 0, -1);
+        return 0;
+    case AT41_U64:
+        output_reply(p, m, &none, sizeof none, -1);
+        return 0;
+    case AT41_SHORT:
+        output_reply(p, m, specs, sizeof specs, -1);
+        return 0;
     case AT41_HANGUP:
     case AT41_IGNORE:
     case AT41_SILENCE:
@@ -231,13 +240,18 @@ static int handle_ring(struct peer *p, struct message *m)
     struct ring *r = &c->ring[s.index & 0xff];
 
     switch (m->header.request) {
-    case WIRE_SET_VRING_NUM: return handle_num(p, m, &s);
+    case WIRE_SET_VRING_NUM:
+        return handle_num(p, m, &s);
     case WIRE_SET_VRING_BASE:
         r->avail_idx = s.num & 0xffff;
         r->used_idx = (uint16_t)(s.num >> 16);
         break;
-    case WIRE_SET_VRING_ERR: replace(&r->err, take_fd(m)); break;
-    case WIRE_SET_VRING_CALL: replace(&r->call, take_fd(m)); break;
+    case WIRE_SET_VRING_ERR:
+        replace(&r->err, take_fd(m));
+        break;
+    case WIRE_SET_VRING_CALL:
+        replace(&r->call, take_fd(m));
+        break;
     case WIRE_SET_VRING_KICK:
         if (ring_kick_given(p, s.index & 0xff, take_fd(m)) < 0)
             return -1;
@@ -255,7 +269,8 @@ static int handle_ring(struct peer *p, struct message *m)
         s.num = ring_stop(p, s.index);
         output_reply(p, m, &s, sizeof s, -1);
         return 0;
-    default: break;
+    default:
+        break;
     }
     return acknowledge(p, m, 0);
 }
@@ -288,19 +303,32 @@ int device_handle(struct peer *p, struct message *m)
     if (stops_here(p, m))
         return 0;
     switch (m->header.request) {
-    case WIRE_GET_FEATURES: return reply_u64(p, m, o->features);
-    case WIRE_GET_PROTOCOL_FEATURES: return reply_u64(p, m, o->protocol);
-    case WIRE_GET_QUEUE_NUM: return reply_u64(p, m, o->queue_num);
-    case WIRE_GET_MAX_MEM_SLOTS: return reply_u64(p, m, o->mem_slots);
-    case WIRE_GET_STATUS: return reply_u64(p, m, c->status);
-    case WIRE_PROBE: return handle_41(p, m);
-    case WIRE_GET_CONFIG_SIZE: return reply_u32(p, m, o->config_size);
-    case WIRE_GET_MIN_VQ: return reply_u32(p, m, o->min_vqs);
-    case WIRE_GET_CONFIG: return handle_get_config(p, m);
-    case WIRE_SET_CONFIG: return handle_set_config(p, m);
-    case WIRE_GET_INFLIGHT_FD: return handle_get_inflight(p, m);
-    case WIRE_SET_INFLIGHT_FD: return handle_set_inflight(p, m);
-    case WIRE_GET_SHMEM_CONFIG: return handle_shmem(p, m);
+    case WIRE_GET_FEATURES:
+        return reply_u64(p, m, o->features);
+    case WIRE_GET_PROTOCOL_FEATURES:
+        return reply_u64(p, m, o->protocol);
+    case WIRE_GET_QUEUE_NUM:
+        return reply_u64(p, m, o->queue_num);
+    case WIRE_GET_MAX_MEM_SLOTS:
+        return reply_u64(p, m, o->mem_slots);
+    case WIRE_GET_STATUS:
+        return reply_u64(p, m, c->status);
+    case WIRE_PROBE:
+        return handle_41(p, m);
+    case WIRE_GET_CONFIG_SIZE:
+        return reply_u32(p, m, o->config_size);
+    case WIRE_GET_MIN_VQ:
+        return reply_u32(p, m, o->min_vqs);
+    case WIRE_GET_CONFIG:
+        return handle_get_config(p, m);
+    case WIRE_SET_CONFIG:
+        return handle_set_config(p, m);
+    case WIRE_GET_INFLIGHT_FD:
+        return handle_get_inflight(p, m);
+    case WIRE_SET_INFLIGHT_FD:
+        return handle_set_inflight(p, m);
+    case WIRE_GET_SHMEM_CONFIG:
+        return handle_shmem(p, m);
     case WIRE_SET_MEM_TABLE:
         if (memory_table(p, m) < 0)
             return -1;
@@ -316,10 +344,10 @@ int device_handle(struct peer *p, struct message *m)
     case WIRE_SET_STATUS:
         if (!c->status)
             shm_drop(c);
-        for (unsigned i = 0; c->status & STATUS_DRIVER_OK &&
-                             i < WIRE_MAX_RINGS; i++)
-            c->ring[i].pending |= ring_runs(c, &c->ring[i]) &&
-                                  o->ignore_kick == IGNORE_NONE;
+        for (unsigned i = 0; c->status & STATUS_DRIVER_OK && i < WIRE_MAX_RINGS;
+             i++)
+            c->ring[i].pending |=
+                ring_runs(c, &c->ring[i]) && o->ignore_kick == IGNORE_NONE;
         break;
     case WIRE_SET_OWNER:
     case WIRE_SET_FEATURES:

@@ -278,7 +278,8 @@ Test(fault, descriptors_are_attached, .timeout = 20)
         struct cmsghdr align;
     } control;
     struct iovec iov = { b, sizeof b };
-    struct msghdr msg = { .msg_iov = &iov, .msg_iovlen = 1,
+    struct msghdr msg = { .msg_iov = &iov,
+                          .msg_iovlen = 1,
                           .msg_control = control.bytes,
                           .msg_controllen = sizeof control.bytes };
 
@@ -324,9 +325,9 @@ Test(fault, at_41, .timeout = 20)
         const char *args;
         ssize_t bytes; /* of the two replies, 41 and GET_QUEUE_NUM */
     } cases[] = {
-        { "--at-41=hangup", 0 }, { "--at-41=ignore", 20 },
-        { "--at-41=silence", 0 }, { "--at-41=zero", 32 },
-        { "--at-41=u64", 40 }, { "--at-41=short", 44 },
+        { "--at-41=hangup", 0 },   { "--at-41=ignore", 20 },
+        { "--at-41=silence", 0 },  { "--at-41=zero", 32 },
+        { "--at-41=u64", 40 },     { "--at-41=short", 44 },
         { "--specs-extra=8", 56 }, { "--dialect=messages", 36 },
     };
     struct {

@@ -32,8 +32,10 @@ static int judge_flags(struct peer *p, const struct message *m)
         memcpy(&value, m->payload, sizeof value);
     if (value & p->options.protocol & BIT(PF_REPLY_ACK))
         return 0;
-    return peer_violation(p, "%s: NEED_REPLY, but REPLY_ACK is not "
-                          "acknowledged", name);
+    return peer_violation(p,
+                          "%s: NEED_REPLY, but REPLY_ACK is not "
+                          "acknowledged",
+                          name);
 }
 
 static int judge_size(struct peer *p, const struct message *m,

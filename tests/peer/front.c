@@ -203,8 +203,7 @@ int front_receive(struct front *f, uint32_t request, void *payload,
 
     if (!receive_bytes(f->fd, &h, sizeof h))
         return -1;
-    cr_expect_eq(h.request, request, "reply to %u, not %u", h.request,
-                 request);
+    cr_expect_eq(h.request, request, "reply to %u, not %u", h.request, request);
     cr_expect_eq(h.flags, (uint32_t)(WIRE_VERSION | WIRE_REPLY));
     for (uint32_t i = 0; i < h.size; i++) {
         if (!receive_bytes(f->fd, &byte, 1))
@@ -232,7 +231,8 @@ void front_hello(struct front *f)
         uint64_t value;
         struct wire_header ask, fence;
     } __attribute__((packed)) out = {
-        { WIRE_SET_PROTOCOL_FEATURES, WIRE_VERSION, 8 }, 0,
+        { WIRE_SET_PROTOCOL_FEATURES, WIRE_VERSION, 8 },
+        0,
         { WIRE_PROBE, WIRE_VERSION, 0 },
         { WIRE_GET_QUEUE_NUM, WIRE_VERSION, 0 },
     };
@@ -283,17 +283,17 @@ size_t front_used(uint32_t index)
     return front_desc(index) + 0x2000u;
 }
 
-void front_addr(struct front *f, uint32_t index, uint64_t desc,
-                uint64_t avail, uint64_t used)
+void front_addr(struct front *f, uint32_t index, uint64_t desc, uint64_t avail,
+                uint64_t used)
 {
-    struct wire_addr a = { .index = index, .desc = desc, .avail = avail,
-                           .used = used };
+    struct wire_addr a = {
+        .index = index, .desc = desc, .avail = avail, .used = used
+    };
 
     front_send(f, WIRE_SET_VRING_ADDR, WIRE_VERSION, &a, sizeof a);
 }
 
-void front_descriptor(struct front *f, uint32_t request, uint64_t index,
-                      int fd)
+void front_descriptor(struct front *f, uint32_t request, uint64_t index, int fd)
 {
     front_send_fd(f, request, WIRE_VERSION, &index, sizeof index, fd);
 }
@@ -304,10 +304,8 @@ void front_ring(struct front *f, uint32_t index)
 
     front_state(f, WIRE_SET_VRING_NUM, index, f->num);
     front_addr(f, index, FRONT_USER + front_desc(index),
-               FRONT_USER + front_avail(index),
-               FRONT_USER + front_used(index));
-    front_state(f, WIRE_SET_VRING_BASE, index,
-                packed ? WIRE_PACKED_BASE : 0);
+               FRONT_USER + front_avail(index), FRONT_USER + front_used(index));
+    front_state(f, WIRE_SET_VRING_BASE, index, packed ? WIRE_PACKED_BASE : 0);
     front_descriptor(f, WIRE_SET_VRING_ERR, index, f->err[index]);
     front_descriptor(f, WIRE_SET_VRING_CALL, index, f->call[index]);
     front_descriptor(f, WIRE_SET_VRING_KICK, index, f->kick[index]);
@@ -347,8 +345,7 @@ void front_stop(struct front *f, uint32_t index)
     front_receive(f, WIRE_GET_VRING_BASE, &base, sizeof base);
 }
 
-void front_offer(struct front *f, uint32_t index, uint64_t guest,
-                 uint32_t size)
+void front_offer(struct front *f, uint32_t index, uint64_t guest, uint32_t size)
 {
     uint8_t *desc = f->ram + front_desc(index);
     uint8_t *avail = f->ram + front_avail(index);

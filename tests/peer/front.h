@@ -23,10 +23,10 @@ struct front {
     int memory;
     uint8_t *ram;
     int kick[FRONT_RINGS], call[FRONT_RINGS], err[FRONT_RINGS];
-    uint32_t num;       /* size of the rings; 8 */
-    uint64_t features;  /* what ring setup and SET_FEATURES go by */
-    int status;         /* of the peer, after front_end() */
-    char said[4096];    /* its stderr */
+    uint32_t num;      /* size of the rings; 8 */
+    uint64_t features; /* what ring setup and SET_FEATURES go by */
+    int status;        /* of the peer, after front_end() */
+    char said[4096];   /* its stderr */
 };
 
 /* args: options separated by blanks, or NULL */
@@ -52,15 +52,15 @@ int front_receive(struct front *f, uint32_t request, void *payload,
 uint64_t front_ask(struct front *f, uint32_t request);
 
 /* Parts of a correct life, in this order. */
-void front_hello(struct front *f);      /* features, protocol features, probe */
+void front_hello(struct front *f); /* features, protocol features, probe */
 void front_features_ok(struct front *f);
 void front_memory(struct front *f);
 void front_ring(struct front *f, uint32_t index); /* NUM to ENABLE 1 */
-void front_driver_ok(struct front *f);  /* SET_STATUS 0xf, then kicks */
-void front_live(struct front *f);       /* all of these with ring 0 */
+void front_driver_ok(struct front *f); /* SET_STATUS 0xf, then kicks */
+void front_live(struct front *f);      /* all of these with ring 0 */
 void front_stop(struct front *f, uint32_t index);
-void front_addr(struct front *f, uint32_t index, uint64_t desc,
-                uint64_t avail, uint64_t used);
+void front_addr(struct front *f, uint32_t index, uint64_t desc, uint64_t avail,
+                uint64_t used);
 
 void front_descriptor(struct front *f, uint32_t request, uint64_t index,
                       int fd);

@@ -94,7 +94,8 @@ static int read_some(struct peer *p, void *to, size_t size)
         struct cmsghdr align;
     } control;
     struct iovec iov = { to, size };
-    struct msghdr msg = { .msg_iov = &iov, .msg_iovlen = 1,
+    struct msghdr msg = { .msg_iov = &iov,
+                          .msg_iovlen = 1,
                           .msg_control = control.bytes,
                           .msg_controllen = sizeof control.bytes };
     const bool first = !c->in_header && !c->in_size;
@@ -156,8 +157,7 @@ static int read_message(struct peer *p)
         }
     }
     if (c->in_size < m->header.size) {
-        rc = read_some(p, m->payload + c->in_size,
-                       m->header.size - c->in_size);
+        rc = read_some(p, m->payload + c->in_size, m->header.size - c->in_size);
         if (rc <= 0)
             return rc;
         if (c->in_size < m->header.size)
@@ -191,7 +191,7 @@ static void judge_end(struct peer *p)
     if (c->probe == PROBE_FAILED && !c->fence && !c->hung && !c->closing &&
         !p->violated && !p->options.n_faults)
         peer_violation(p, "the front-end hung up at request 41, with nothing "
-                       "sent behind it");
+                          "sent behind it");
 }
 
 static int run_rings(struct peer *p)
@@ -271,8 +271,9 @@ static void build(const struct peer *p, struct poll_set *set, int signals)
     watch(set, c->fd < 0 ? p->listener : -1, POLLIN);
     if (c->fd < 0)
         return;
-    watch(set, c->fd, (c->hung ? 0 : POLLIN) | POLLRDHUP |
-          (c->out && !output_due(p) ? POLLOUT : 0));
+    watch(set, c->fd,
+          (c->hung ? 0 : POLLIN) | POLLRDHUP |
+              (c->out && !output_due(p) ? POLLOUT : 0));
     watch(set, c->hung ? -1 : c->channel.fd, POLLIN);
     for (unsigned i = 0; i < WIRE_MAX_RINGS && !c->hung; i++) {
         if (!c->ring[i].started || c->ring[i].kick < 0)
@@ -382,8 +383,7 @@ static int prepare(struct peer *p, uint8_t *config, uint32_t given)
     if (o->fd >= 0)
         begin(p, o->fd);
     else
-        p->listener = o->socket_path ? listen_at(o->socket_path)
-                                     : o->listen_fd;
+        p->listener = o->socket_path ? listen_at(o->socket_path) : o->listen_fd;
     return o->fd < 0 && p->listener < 0;
 }
 

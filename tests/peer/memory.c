@@ -23,12 +23,15 @@ static int judge_region(struct peer *p, const struct wire_region *r, int fd)
 
     if (!r->size || r->guest + r->size - 1 < r->guest ||
         r->user + r->size - 1 < r->user)
-        return peer_violation(p, "memory region: guest 0x%" PRIx64 ", user 0x%"
-                              PRIx64 ", size 0x%" PRIx64 " is empty or wraps",
+        return peer_violation(p,
+                              "memory region: guest 0x%" PRIx64
+                              ", user 0x%" PRIx64 ", size 0x%" PRIx64
+                              " is empty or wraps",
                               r->guest, r->user, r->size);
     if (fstat(fd, &st) < 0 || r->offset > (uint64_t)st.st_size ||
         r->size > (uint64_t)st.st_size - r->offset)
-        return peer_violation(p, "memory region: offset 0x%" PRIx64 " and size "
+        return peer_violation(p,
+                              "memory region: offset 0x%" PRIx64 " and size "
                               "0x%" PRIx64 " are beyond its file",
                               r->offset, r->size);
     for (unsigned i = 0; i < c->n_regions; i++) {
@@ -36,7 +39,8 @@ static int judge_region(struct peer *p, const struct wire_region *r, int fd)
 
         if (overlap(r->guest, r->size, o->guest, o->size) ||
             overlap(r->user, r->size, o->user, o->size))
-            return peer_violation(p, "memory region at guest 0x%" PRIx64
+            return peer_violation(p,
+                                  "memory region at guest 0x%" PRIx64
                                   " overlaps or repeats that at 0x%" PRIx64,
                                   r->guest, o->guest);
     }
@@ -82,10 +86,12 @@ static int add(struct peer *p, const struct wire_region *r, int fd)
     void *map = mmap(NULL, whole, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
 
     if (map == MAP_FAILED)
-        return peer_violation(p, "memory region of 0x%" PRIx64
-                              " bytes does not map: %s", r->size,
-                              strerror(errno));
-    *out = (struct region){ .wire = *r, .map = map, .map_size = whole,
+        return peer_violation(
+            p, "memory region of 0x%" PRIx64 " bytes does not map: %s", r->size,
+            strerror(errno));
+    *out = (struct region){ .wire = *r,
+                            .map = map,
+                            .map_size = whole,
                             .host = (uint8_t *)map + r->offset };
     c->n_regions++;
     return 0;
@@ -136,8 +142,7 @@ uint8_t *memory_user(const struct connection *c, uint64_t user, uint64_t size)
     return find(c, user, size, true);
 }
 
-uint8_t *memory_guest(const struct connection *c, uint64_t guest,
-                      uint64_t size)
+uint8_t *memory_guest(const struct connection *c, uint64_t guest, uint64_t size)
 {
     return find(c, guest, size, false);
 }

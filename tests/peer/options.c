@@ -10,52 +10,127 @@
 #include <string.h>
 
 enum {
-    OPT_HELP = 1, OPT_SOCKET, OPT_LISTEN, OPT_FD, OPT_CONNECTIONS,
-    OPT_DIALECT, OPT_AT41, OPT_ID, OPT_MIN, OPT_MAX, OPT_QUEUE_NUM,
-    OPT_CONFIG, OPT_CONFIG_SIZE, OPT_FEATURES, OPT_PROTOCOL, OPT_SLOTS,
-    OPT_SHMEM, OPT_EXTRA, OPT_FILL, OPT_ECHO, OPT_INBAND, OPT_FORBID,
-    OPT_RECONNECTED, OPT_FORGET, OPT_KICK_LIMIT, OPT_ANSWER_LIMIT,
-    OPT_NO_POISON, OPT_LENIENT, OPT_LATENCY, OPT_DRIP, OPT_DIE, OPT_HANG,
-    OPT_CUT, OPT_MUTATE, OPT_ATTACH, OPT_ONCE, OPT_REFUSE_FEATURES,
-    OPT_REFUSE_NUM, OPT_NO_CALL, OPT_SPURIOUS, OPT_IGNORE_KICK, OPT_ERR_AFTER,
-    OPT_SHM_MAP, OPT_SHM_DELAY, OPT_SHM_UNMAP, OPT_SHM_CUT,
-    OPT_CHANGE, OPT_CHANGES, OPT_REQUEST, OPT_TRUNCATE, OPT_LOG, OPT_STATS,
+    OPT_HELP = 1,
+    OPT_SOCKET,
+    OPT_LISTEN,
+    OPT_FD,
+    OPT_CONNECTIONS,
+    OPT_DIALECT,
+    OPT_AT41,
+    OPT_ID,
+    OPT_MIN,
+    OPT_MAX,
+    OPT_QUEUE_NUM,
+    OPT_CONFIG,
+    OPT_CONFIG_SIZE,
+    OPT_FEATURES,
+    OPT_PROTOCOL,
+    OPT_SLOTS,
+    OPT_SHMEM,
+    OPT_EXTRA,
+    OPT_FILL,
+    OPT_ECHO,
+    OPT_INBAND,
+    OPT_FORBID,
+    OPT_RECONNECTED,
+    OPT_FORGET,
+    OPT_KICK_LIMIT,
+    OPT_ANSWER_LIMIT,
+    OPT_NO_POISON,
+    OPT_LENIENT,
+    OPT_LATENCY,
+    OPT_DRIP,
+    OPT_DIE,
+    OPT_HANG,
+    OPT_CUT,
+    OPT_MUTATE,
+    OPT_ATTACH,
+    OPT_ONCE,
+    OPT_REFUSE_FEATURES,
+    OPT_REFUSE_NUM,
+    OPT_NO_CALL,
+    OPT_SPURIOUS,
+    OPT_IGNORE_KICK,
+    OPT_ERR_AFTER,
+    OPT_SHM_MAP,
+    OPT_SHM_DELAY,
+    OPT_SHM_UNMAP,
+    OPT_SHM_CUT,
+    OPT_CHANGE,
+    OPT_CHANGES,
+    OPT_REQUEST,
+    OPT_TRUNCATE,
+    OPT_LOG,
+    OPT_STATS,
 };
 
-#define TAKES(text, value) { text, required_argument, NULL, value }
-#define FLAG(text, value) { text, no_argument, NULL, value }
-#define MAY(text, value) { text, optional_argument, NULL, value }
+#define TAKES(text, value)                                                     \
+    {                                                                          \
+        text, required_argument, NULL, value                                   \
+    }
+#define FLAG(text, value)                                                      \
+    {                                                                          \
+        text, no_argument, NULL, value                                         \
+    }
+#define MAY(text, value)                                                       \
+    {                                                                          \
+        text, optional_argument, NULL, value                                   \
+    }
 
 static const struct option table[] = {
-    FLAG("help", OPT_HELP), TAKES("socket-path", OPT_SOCKET),
-    TAKES("listen-fd", OPT_LISTEN), TAKES("fd", OPT_FD),
-    TAKES("connections", OPT_CONNECTIONS), TAKES("dialect", OPT_DIALECT),
-    TAKES("at-41", OPT_AT41), TAKES("id", OPT_ID), TAKES("min-vqs", OPT_MIN),
-    TAKES("max-vqs", OPT_MAX), TAKES("queue-num", OPT_QUEUE_NUM),
-    TAKES("config", OPT_CONFIG), TAKES("config-size", OPT_CONFIG_SIZE),
-    TAKES("features", OPT_FEATURES), TAKES("protocol", OPT_PROTOCOL),
-    TAKES("mem-slots", OPT_SLOTS), TAKES("shmem", OPT_SHMEM),
-    TAKES("specs-extra", OPT_EXTRA), TAKES("fill", OPT_FILL),
-    FLAG("echo", OPT_ECHO), FLAG("allow-inband", OPT_INBAND),
-    FLAG("forbid-probe", OPT_FORBID), FLAG("reconnected", OPT_RECONNECTED),
-    FLAG("forget", OPT_FORGET), TAKES("kick-limit", OPT_KICK_LIMIT),
-    TAKES("answer-limit", OPT_ANSWER_LIMIT), FLAG("no-poison", OPT_NO_POISON),
-    FLAG("lenient", OPT_LENIENT), TAKES("latency", OPT_LATENCY),
-    TAKES("drip", OPT_DRIP), TAKES("die-at", OPT_DIE),
-    TAKES("hang-at", OPT_HANG), TAKES("cut", OPT_CUT),
-    TAKES("mutate", OPT_MUTATE), TAKES("attach-fds", OPT_ATTACH),
+    FLAG("help", OPT_HELP),
+    TAKES("socket-path", OPT_SOCKET),
+    TAKES("listen-fd", OPT_LISTEN),
+    TAKES("fd", OPT_FD),
+    TAKES("connections", OPT_CONNECTIONS),
+    TAKES("dialect", OPT_DIALECT),
+    TAKES("at-41", OPT_AT41),
+    TAKES("id", OPT_ID),
+    TAKES("min-vqs", OPT_MIN),
+    TAKES("max-vqs", OPT_MAX),
+    TAKES("queue-num", OPT_QUEUE_NUM),
+    TAKES("config", OPT_CONFIG),
+    TAKES("config-size", OPT_CONFIG_SIZE),
+    TAKES("features", OPT_FEATURES),
+    TAKES("protocol", OPT_PROTOCOL),
+    TAKES("mem-slots", OPT_SLOTS),
+    TAKES("shmem", OPT_SHMEM),
+    TAKES("specs-extra", OPT_EXTRA),
+    TAKES("fill", OPT_FILL),
+    FLAG("echo", OPT_ECHO),
+    FLAG("allow-inband", OPT_INBAND),
+    FLAG("forbid-probe", OPT_FORBID),
+    FLAG("reconnected", OPT_RECONNECTED),
+    FLAG("forget", OPT_FORGET),
+    TAKES("kick-limit", OPT_KICK_LIMIT),
+    TAKES("answer-limit", OPT_ANSWER_LIMIT),
+    FLAG("no-poison", OPT_NO_POISON),
+    FLAG("lenient", OPT_LENIENT),
+    TAKES("latency", OPT_LATENCY),
+    TAKES("drip", OPT_DRIP),
+    TAKES("die-at", OPT_DIE),
+    TAKES("hang-at", OPT_HANG),
+    TAKES("cut", OPT_CUT),
+    TAKES("mutate", OPT_MUTATE),
+    TAKES("attach-fds", OPT_ATTACH),
     FLAG("faults-once", OPT_ONCE),
     FLAG("refuse-features", OPT_REFUSE_FEATURES),
-    TAKES("refuse-num", OPT_REFUSE_NUM), FLAG("no-call", OPT_NO_CALL),
+    TAKES("refuse-num", OPT_REFUSE_NUM),
+    FLAG("no-call", OPT_NO_CALL),
     MAY("spurious-call", OPT_SPURIOUS),
     MAY("ignore-kick-until-enabled", OPT_IGNORE_KICK),
     TAKES("vring-err-after", OPT_ERR_AFTER),
-    TAKES("config-change", OPT_CHANGE), TAKES("config-changes", OPT_CHANGES),
+    TAKES("config-change", OPT_CHANGE),
+    TAKES("config-changes", OPT_CHANGES),
     TAKES("backend-request", OPT_REQUEST),
-    TAKES("shm-map", OPT_SHM_MAP), TAKES("shm-delay", OPT_SHM_DELAY),
-    TAKES("shm-unmap", OPT_SHM_UNMAP), TAKES("shm-truncate", OPT_SHM_CUT),
-    FLAG("truncate-memory", OPT_TRUNCATE), TAKES("log", OPT_LOG),
-    FLAG("stats", OPT_STATS), { NULL, 0, NULL, 0 },
+    TAKES("shm-map", OPT_SHM_MAP),
+    TAKES("shm-delay", OPT_SHM_DELAY),
+    TAKES("shm-unmap", OPT_SHM_UNMAP),
+    TAKES("shm-truncate", OPT_SHM_CUT),
+    FLAG("truncate-memory", OPT_TRUNCATE),
+    TAKES("log", OPT_LOG),
+    FLAG("stats", OPT_STATS),
+    { NULL, 0, NULL, 0 },
 };
 
 static int bad(const char *what, const char *text)
@@ -146,8 +221,7 @@ static int fault(struct options *o, enum fault_kind kind, const char *text,
     return 0;
 }
 
-static int stop_fault(struct options *o, enum fault_kind kind,
-                      const char *text)
+static int stop_fault(struct options *o, enum fault_kind kind, const char *text)
 {
     struct fault *f;
     const char *rest;
@@ -267,10 +341,10 @@ static int mapping(struct options *o, const char *text)
     return 0;
 }
 
-static const char *const dialects[] = { "specs", "messages", "none",
-                                        "shared-object", "ignore", NULL };
+static const char *const dialects[] = { "specs",         "messages", "none",
+                                        "shared-object", "ignore",   NULL };
 static const char *const at41s[] = { "answer", "hangup", "ignore", "silence",
-                                     "zero", "u64", "short", NULL };
+                                     "zero",   "u64",    "short",  NULL };
 
 static int option(struct options *o, int c, const char *arg, uint8_t **config,
                   uint32_t *config_bytes)
@@ -280,10 +354,15 @@ static int option(struct options *o, int c, const char *arg, uint8_t **config,
     int rc;
 
     switch (c) {
-    case OPT_SOCKET: o->socket_path = arg; return 0;
-    case OPT_LISTEN: return descriptor(arg, &o->listen_fd);
-    case OPT_FD: return descriptor(arg, &o->fd);
-    case OPT_CONNECTIONS: return number_int(arg, &o->connections);
+    case OPT_SOCKET:
+        o->socket_path = arg;
+        return 0;
+    case OPT_LISTEN:
+        return descriptor(arg, &o->listen_fd);
+    case OPT_FD:
+        return descriptor(arg, &o->fd);
+    case OPT_CONNECTIONS:
+        return number_int(arg, &o->connections);
     case OPT_DIALECT:
         rc = choice(arg, dialects, &u);
         if (!rc)
@@ -294,41 +373,83 @@ static int option(struct options *o, int c, const char *arg, uint8_t **config,
         if (!rc)
             o->at41 = (enum at41)u;
         return rc;
-    case OPT_ID: return number32(arg, &o->id);
-    case OPT_MIN: return number32(arg, &o->min_vqs);
-    case OPT_MAX: return number32(arg, &o->max_vqs);
-    case OPT_QUEUE_NUM: return number(arg, 0, UINT64_MAX, &o->queue_num);
-    case OPT_CONFIG: return hex_bytes(arg, config, config_bytes);
-    case OPT_CONFIG_SIZE: return number32(arg, &o->config_size);
-    case OPT_FEATURES: return number(arg, 16, UINT64_MAX, &o->features);
-    case OPT_PROTOCOL: return number(arg, 16, UINT64_MAX, &o->protocol);
-    case OPT_SLOTS: return number32(arg, &o->mem_slots);
-    case OPT_SHMEM: return sizes(o, arg);
-    case OPT_EXTRA: return number32(arg, &o->specs_extra);
+    case OPT_ID:
+        return number32(arg, &o->id);
+    case OPT_MIN:
+        return number32(arg, &o->min_vqs);
+    case OPT_MAX:
+        return number32(arg, &o->max_vqs);
+    case OPT_QUEUE_NUM:
+        return number(arg, 0, UINT64_MAX, &o->queue_num);
+    case OPT_CONFIG:
+        return hex_bytes(arg, config, config_bytes);
+    case OPT_CONFIG_SIZE:
+        return number32(arg, &o->config_size);
+    case OPT_FEATURES:
+        return number(arg, 16, UINT64_MAX, &o->features);
+    case OPT_PROTOCOL:
+        return number(arg, 16, UINT64_MAX, &o->protocol);
+    case OPT_SLOTS:
+        return number32(arg, &o->mem_slots);
+    case OPT_SHMEM:
+        return sizes(o, arg);
+    case OPT_EXTRA:
+        return number32(arg, &o->specs_extra);
     case OPT_FILL:
         rc = number(arg, 16, 0xff, &v);
         o->fill = (uint8_t)v;
         return rc;
-    case OPT_ECHO: o->echo = true; return 0;
-    case OPT_INBAND: o->allow_inband = true; return 0;
-    case OPT_FORBID: o->forbid_probe = true; return 0;
-    case OPT_RECONNECTED: o->reconnected = true; return 0;
-    case OPT_FORGET: o->forget = true; return 0;
-    case OPT_KICK_LIMIT: return number_int(arg, &o->kick_limit);
-    case OPT_ANSWER_LIMIT: return number_int(arg, &o->answer_limit);
-    case OPT_NO_POISON: o->no_poison = true; return 0;
-    case OPT_LENIENT: o->lenient = true; return 0;
-    case OPT_LATENCY: return number_int(arg, &o->latency);
-    case OPT_DRIP: o->drips = true; return number_int(arg, &o->drip);
-    case OPT_DIE: return stop_fault(o, FAULT_DIE, arg);
-    case OPT_HANG: return stop_fault(o, FAULT_HANG, arg);
-    case OPT_CUT: return value_fault(o, FAULT_CUT, arg, INT32_MAX);
-    case OPT_MUTATE: return mutate_fault(o, arg);
-    case OPT_ATTACH: return value_fault(o, FAULT_ATTACH, arg, 253);
-    case OPT_ONCE: o->faults_once = true; return 0;
-    case OPT_REFUSE_FEATURES: o->refuse_features = true; return 0;
-    case OPT_REFUSE_NUM: return number32(arg, &o->refuse_num);
-    case OPT_NO_CALL: o->no_call = true; return 0;
+    case OPT_ECHO:
+        o->echo = true;
+        return 0;
+    case OPT_INBAND:
+        o->allow_inband = true;
+        return 0;
+    case OPT_FORBID:
+        o->forbid_probe = true;
+        return 0;
+    case OPT_RECONNECTED:
+        o->reconnected = true;
+        return 0;
+    case OPT_FORGET:
+        o->forget = true;
+        return 0;
+    case OPT_KICK_LIMIT:
+        return number_int(arg, &o->kick_limit);
+    case OPT_ANSWER_LIMIT:
+        return number_int(arg, &o->answer_limit);
+    case OPT_NO_POISON:
+        o->no_poison = true;
+        return 0;
+    case OPT_LENIENT:
+        o->lenient = true;
+        return 0;
+    case OPT_LATENCY:
+        return number_int(arg, &o->latency);
+    case OPT_DRIP:
+        o->drips = true;
+        return number_int(arg, &o->drip);
+    case OPT_DIE:
+        return stop_fault(o, FAULT_DIE, arg);
+    case OPT_HANG:
+        return stop_fault(o, FAULT_HANG, arg);
+    case OPT_CUT:
+        return value_fault(o, FAULT_CUT, arg, INT32_MAX);
+    case OPT_MUTATE:
+        return mutate_fault(o, arg);
+    case OPT_ATTACH:
+        return value_fault(o, FAULT_ATTACH, arg, 253);
+    case OPT_ONCE:
+        o->faults_once = true;
+        return 0;
+    case OPT_REFUSE_FEATURES:
+        o->refuse_features = true;
+        return 0;
+    case OPT_REFUSE_NUM:
+        return number32(arg, &o->refuse_num);
+    case OPT_NO_CALL:
+        o->no_call = true;
+        return 0;
     case OPT_SPURIOUS:
         o->spurious = 10;
         return arg ? number_int(arg, &o->spurious) : 0;
@@ -341,17 +462,31 @@ static int option(struct options *o, int c, const char *arg, uint8_t **config,
         return 0;
     case OPT_ERR_AFTER:
         return number(arg, 0, UINT64_MAX, &o->vring_err_after);
-    case OPT_CHANGE: return number_int(arg, &o->config_change);
-    case OPT_CHANGES: return number_int(arg, &o->config_changes);
-    case OPT_REQUEST: return number32(arg, &o->backend_request);
-    case OPT_SHM_MAP: return mapping(o, arg);
-    case OPT_SHM_DELAY: return number_int(arg, &o->shm_delay);
-    case OPT_SHM_UNMAP: return number_int(arg, &o->shm_unmap);
-    case OPT_SHM_CUT: return number_int(arg, &o->shm_truncate);
-    case OPT_TRUNCATE: o->truncate_memory = true; return 0;
-    case OPT_LOG: o->log_path = arg; return 0;
-    case OPT_STATS: o->stats = true; return 0;
-    default: return bad("unknown option", arg ? arg : "");
+    case OPT_CHANGE:
+        return number_int(arg, &o->config_change);
+    case OPT_CHANGES:
+        return number_int(arg, &o->config_changes);
+    case OPT_REQUEST:
+        return number32(arg, &o->backend_request);
+    case OPT_SHM_MAP:
+        return mapping(o, arg);
+    case OPT_SHM_DELAY:
+        return number_int(arg, &o->shm_delay);
+    case OPT_SHM_UNMAP:
+        return number_int(arg, &o->shm_unmap);
+    case OPT_SHM_CUT:
+        return number_int(arg, &o->shm_truncate);
+    case OPT_TRUNCATE:
+        o->truncate_memory = true;
+        return 0;
+    case OPT_LOG:
+        o->log_path = arg;
+        return 0;
+    case OPT_STATS:
+        o->stats = true;
+        return 0;
+    default:
+        return bad("unknown option", arg ? arg : "");
     }
 }
 
@@ -363,13 +498,19 @@ int options_parse(struct options *o, int argc, char **argv, uint8_t **config,
     int c, rc;
 
     *o = (struct options){
-        .fd = -1, .listen_fd = -1, .id = 4, .min_vqs = 1, .max_vqs = 1,
+        .fd = -1,
+        .listen_fd = -1,
+        .id = 4,
+        .min_vqs = 1,
+        .max_vqs = 1,
         .features = BIT(F_INDIRECT) | BIT(F_EVENT_IDX) | BIT(F_PROTOCOL) |
                     BIT(F_VERSION_1),
         .protocol = BIT(PF_MQ) | BIT(PF_REPLY_ACK) | BIT(PF_BACKEND_REQ) |
-                    BIT(PF_CONFIG) | BIT(PF_RESET_DEVICE) |
-                    BIT(PF_MEM_SLOTS) | BIT(PF_STATUS),
-        .mem_slots = 8, .fill = 0xa5, .kick_limit = 10000,
+                    BIT(PF_CONFIG) | BIT(PF_RESET_DEVICE) | BIT(PF_MEM_SLOTS) |
+                    BIT(PF_STATUS),
+        .mem_slots = 8,
+        .fill = 0xa5,
+        .kick_limit = 10000,
         .answer_limit = 10000,
     };
     *config_bytes = unset;

@@ -57,8 +57,10 @@ static int judge_probe_end(struct peer *p, const char *what)
     if (judge_fence(p, what) < 0)
         return -1;
     if (c->probe == PROBE_FAILED && order_acked(c, PF_PROBE))
-        return peer_violation(p, "%s: bit 18 is still acknowledged though no "
-                              "probe came out", what);
+        return peer_violation(p,
+                              "%s: bit 18 is still acknowledged though no "
+                              "probe came out",
+                              what);
     return 0;
 }
 
@@ -87,17 +89,20 @@ static int judge_set_protocol(struct peer *p, const struct message *m)
         served |= BIT(PF_INBAND);
     if (!told(c, WIRE_GET_PROTOCOL_FEATURES))
         return peer_violation(p, "SET_PROTOCOL_FEATURES before the answer to "
-                              "GET_PROTOCOL_FEATURES");
+                                 "GET_PROTOCOL_FEATURES");
     if (v & ~offered)
-        return peer_violation(p, "SET_PROTOCOL_FEATURES: 0x%" PRIx64
-                              " was not offered", v & ~offered);
+        return peer_violation(
+            p, "SET_PROTOCOL_FEATURES: 0x%" PRIx64 " was not offered",
+            v & ~offered);
     if (v & ~served)
-        return peer_violation(p, "SET_PROTOCOL_FEATURES: 0x%" PRIx64
-                              " is not served", v & ~served);
+        return peer_violation(
+            p, "SET_PROTOCOL_FEATURES: 0x%" PRIx64 " is not served",
+            v & ~served);
     if (v & (BIT(PF_BACKEND_SEND_FD) | BIT(PF_SHMEM) | BIT(PF_INBAND)) &&
         !(v & BIT(PF_BACKEND_REQ)))
-        return peer_violation(p, "SET_PROTOCOL_FEATURES 0x%" PRIx64
-                              ": 10, 14 or 22 without 5", v);
+        return peer_violation(
+            p, "SET_PROTOCOL_FEATURES 0x%" PRIx64 ": 10, 14 or 22 without 5",
+            v);
     if (v & BIT(PF_INBAND) && !(v & BIT(PF_REPLY_ACK)))
         return peer_violation(p, "SET_PROTOCOL_FEATURES: 14 without 3");
     if (c->first_ring)
@@ -105,13 +110,13 @@ static int judge_set_protocol(struct peer *p, const struct message *m)
     if (v & BIT(PF_PROBE)) {
         if (o->forbid_probe)
             return peer_violation(p, "bit 18 is acknowledged, but no probe "
-                                  "is wanted");
+                                     "is wanted");
         if (c->probe == PROBE_FAILED)
             return peer_violation(p, "bit 18 is acknowledged again after "
-                                  "request 41 came to nothing");
+                                     "request 41 came to nothing");
         if (p->probe_failed_by == c->pid && c->pid && !o->forget)
             return peer_violation(p, "bit 18 is acknowledged, but a probe "
-                                  "failed on an earlier connection");
+                                     "failed on an earlier connection");
         c->ack_batch = m->batch;
     } else if (judge_fence(p, "SET_PROTOCOL_FEATURES") < 0) {
         return -1;
@@ -131,7 +136,7 @@ static int judge_41(struct peer *p, const struct message *m)
         return peer_violation(p, "request 41 a second time");
     if (c->ack_batch != m->batch)
         return peer_violation(p, "request 41 is not in the same write as the "
-                              "SET_PROTOCOL_FEATURES that allows it");
+                                 "SET_PROTOCOL_FEATURES that allows it");
     c->probe = PROBE_ASKED;
     c->fence = false;
     return 0;
@@ -160,9 +165,10 @@ static int judge_config(struct peer *p, const struct message *m)
         return peer_violation(p, "%s: flags 0x%" PRIx32, name, c.flags);
     if (c.offset > p->options.config_size ||
         c.size > p->options.config_size - c.offset)
-        return peer_violation(p, "%s: %" PRIu32 " bytes at %" PRIu32
-                              " of a config space of %" PRIu32, name, c.size,
-                              c.offset, p->options.config_size);
+        return peer_violation(p,
+                              "%s: %" PRIu32 " bytes at %" PRIu32
+                              " of a config space of %" PRIu32,
+                              name, c.size, c.offset, p->options.config_size);
     for (uint32_t i = 0; m->header.request == WIRE_GET_CONFIG && i < c.size;
          i++)
         if (m->payload[sizeof c + i])
@@ -179,26 +185,27 @@ static int judge_set_features(struct peer *p, const struct message *m)
     if (order_gate(p, "SET_FEATURES") < 0)
         return -1;
     if (v & ~offered)
-        return peer_violation(p, "SET_FEATURES: 0x%" PRIx64
-                              " was not offered", v & ~offered);
+        return peer_violation(p, "SET_FEATURES: 0x%" PRIx64 " was not offered",
+                              v & ~offered);
     if (v & transport_bits)
-        return peer_violation(p, "SET_FEATURES: 0x%" PRIx64
-                              " belongs to the transport", v & transport_bits);
+        return peer_violation(
+            p, "SET_FEATURES: 0x%" PRIx64 " belongs to the transport",
+            v & transport_bits);
     if (offered & BIT(F_PROTOCOL) && !(v & BIT(F_PROTOCOL)))
-        return peer_violation(p, "SET_FEATURES 0x%" PRIx64
-                              " without bit 30", v);
+        return peer_violation(p, "SET_FEATURES 0x%" PRIx64 " without bit 30",
+                              v);
     if (order_any_started(c))
         return peer_violation(p, "SET_FEATURES while a ring is started");
     if (c->status & STATUS_DRIVER_OK)
         return peer_violation(p, "SET_FEATURES after DRIVER_OK");
     if (c->await_read)
         return peer_violation(p, "SET_FEATURES where GET_STATUS should read "
-                              "FEATURES_OK back");
+                                 "FEATURES_OK back");
     if (status && c->features_fresh)
         return peer_violation(p, "SET_FEATURES twice without SET_STATUS");
     if (!status && c->ran && p->options.protocol & BIT(PF_RESET_DEVICE))
         return peer_violation(p, "SET_FEATURES after a reset without "
-                              "RESET_DEVICE");
+                                 "RESET_DEVICE");
     c->features = v;
     c->features_set = true;
     c->features_fresh = status;
@@ -211,7 +218,7 @@ static int judge_reset_status(struct peer *p)
 
     if (c->await_read)
         return peer_violation(p, "SET_STATUS 0 where GET_STATUS should read "
-                              "FEATURES_OK back");
+                                 "FEATURES_OK back");
     for (unsigned i = 0; i < WIRE_MAX_RINGS; i++) {
         if (c->ring[i].started)
             return peer_violation(p, "SET_STATUS 0 while ring %u is started",
@@ -221,7 +228,7 @@ static int judge_reset_status(struct peer *p)
     }
     if (c->features_fresh)
         return peer_violation(p, "SET_FEATURES was not followed by SET_STATUS "
-                              "with FEATURES_OK, but 0");
+                                 "with FEATURES_OK, but 0");
     c->features_set = false;
     c->status = 0;
     c->reset_owed = p->options.protocol & BIT(PF_RESET_DEVICE);
@@ -234,11 +241,13 @@ static int judge_driver_ok(struct peer *p)
 
     if (!(c->status & STATUS_FEATURES_OK))
         return peer_violation(p, "SET_STATUS with DRIVER_OK, but FEATURES_OK "
-                              "does not stand");
+                                 "does not stand");
     for (unsigned i = 0; i < WIRE_MAX_RINGS; i++)
         if (c->ring[i].phase != PHASE_NONE && !c->ring[i].enabled)
-            return peer_violation(p, "SET_STATUS with DRIVER_OK, but ring %u "
-                                  "is set up in part", i);
+            return peer_violation(p,
+                                  "SET_STATUS with DRIVER_OK, but ring %u "
+                                  "is set up in part",
+                                  i);
     return 0;
 }
 
@@ -255,23 +264,29 @@ static int judge_set_status(struct peer *p, const struct message *m)
     if (order_gate(p, "SET_STATUS") < 0)
         return -1;
     if (c->await_read)
-        return peer_violation(p, "SET_STATUS 0x%" PRIx64 " where GET_STATUS "
-                              "should read FEATURES_OK back", v);
+        return peer_violation(p,
+                              "SET_STATUS 0x%" PRIx64 " where GET_STATUS "
+                              "should read FEATURES_OK back",
+                              v);
     if (ok && !c->features_set)
         return peer_violation(p, "SET_STATUS with FEATURES_OK before "
-                              "SET_FEATURES");
+                                 "SET_FEATURES");
     if (!ok && c->features_fresh)
-        return peer_violation(p, "SET_FEATURES was followed by SET_STATUS "
-                              "0x%" PRIx64 ", without FEATURES_OK", v);
+        return peer_violation(p,
+                              "SET_FEATURES was followed by SET_STATUS "
+                              "0x%" PRIx64 ", without FEATURES_OK",
+                              v);
     if (v & STATUS_DRIVER_OK && !(c->status & STATUS_DRIVER_OK) &&
         judge_driver_ok(p) < 0)
         return -1;
     if (!(v & STATUS_DRIVER_OK) && !(c->status & STATUS_DRIVER_OK) &&
         order_any_started(c))
-        return peer_violation(p, "SET_STATUS 0x%" PRIx64 " where rings are "
-                              "started and DRIVER_OK is due", v);
-    c->await_read = ok && (c->features_fresh ||
-                           !(c->status & STATUS_FEATURES_OK));
+        return peer_violation(p,
+                              "SET_STATUS 0x%" PRIx64 " where rings are "
+                              "started and DRIVER_OK is due",
+                              v);
+    c->await_read =
+        ok && (c->features_fresh || !(c->status & STATUS_FEATURES_OK));
     c->features_fresh = false;
     c->status = (uint8_t)v;
     if (p->options.refuse_features)
@@ -287,7 +302,7 @@ static int judge_reset_device(struct peer *p)
         return peer_violation(p, "RESET_DEVICE while a ring is started");
     if (order_acked(c, PF_STATUS) && !c->reset_owed)
         return peer_violation(p, "RESET_DEVICE without SET_STATUS 0 before "
-                              "it");
+                                 "it");
     c->reset_owed = false;
     c->ran = false;
     if (!order_acked(c, PF_STATUS))
@@ -360,21 +375,29 @@ int order_judge(struct peer *p, const struct message *m)
         if (judge_protocol_allowed(p, "SET_PROTOCOL_FEATURES") < 0)
             return -1;
         return judge_set_protocol(p, m);
-    case WIRE_PROBE: return judge_41(p, m);
+    case WIRE_PROBE:
+        return judge_41(p, m);
     case WIRE_GET_CONFIG_SIZE:
-    case WIRE_GET_MIN_VQ: return judge_42(p, m);
+    case WIRE_GET_MIN_VQ:
+        return judge_42(p, m);
     case WIRE_GET_CONFIG:
-    case WIRE_SET_CONFIG: return judge_config(p, m);
-    case WIRE_SET_FEATURES: return judge_set_features(p, m);
-    case WIRE_SET_STATUS: return judge_set_status(p, m);
+    case WIRE_SET_CONFIG:
+        return judge_config(p, m);
+    case WIRE_SET_FEATURES:
+        return judge_set_features(p, m);
+    case WIRE_SET_STATUS:
+        return judge_set_status(p, m);
     case WIRE_GET_STATUS:
         c->await_read = false;
         return 0;
-    case WIRE_RESET_DEVICE: return judge_reset_device(p);
+    case WIRE_RESET_DEVICE:
+        return judge_reset_device(p);
     case WIRE_SET_MEM_TABLE:
-    case WIRE_ADD_MEM_REG: return judge_memory(p, m);
+    case WIRE_ADD_MEM_REG:
+        return judge_memory(p, m);
     case WIRE_GET_INFLIGHT_FD:
-    case WIRE_SET_INFLIGHT_FD: return judge_inflight(p, m);
+    case WIRE_SET_INFLIGHT_FD:
+        return judge_inflight(p, m);
     case WIRE_GET_MAX_MEM_SLOTS:
     case WIRE_SET_BACKEND_REQ_FD:
     case WIRE_GET_SHMEM_CONFIG:

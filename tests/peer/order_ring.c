@@ -46,14 +46,18 @@ static int setup_gate(struct peer *p, const char *name, uint32_t index)
         return peer_violation(p, "%s before SET_FEATURES", name);
     if (order_acked(c, PF_STATUS)) {
         if (c->features_fresh || c->await_read)
-            return peer_violation(p, "%s before FEATURES_OK was set and read "
-                                  "back", name);
+            return peer_violation(p,
+                                  "%s before FEATURES_OK was set and read "
+                                  "back",
+                                  name);
         if (!(c->status & STATUS_FEATURES_OK))
             return peer_violation(p, "%s, but FEATURES_OK does not stand",
                                   name);
         if (c->status & STATUS_DRIVER_OK && !feature(c, F_RING_RESET))
-            return peer_violation(p, "%s for ring %" PRIu32 " after DRIVER_OK,"
-                                  " without RING_RESET", name, index);
+            return peer_violation(p,
+                                  "%s for ring %" PRIu32 " after DRIVER_OK,"
+                                  " without RING_RESET",
+                                  name, index);
     }
     if (c->ring[index].started)
         return peer_violation(p, "%s for ring %" PRIu32 ", which is started",
@@ -66,16 +70,16 @@ static int setup_gate(struct peer *p, const char *name, uint32_t index)
 static int judge_step(struct peer *p, const char *name, uint32_t index,
                       enum phase to)
 {
-    static const char *const names[] = { "nothing", "NUM", "ADDR", "BASE",
-                                         "ERR", "CALL", "KICK" };
+    static const char *const names[] = { "nothing", "NUM",  "ADDR", "BASE",
+                                         "ERR",     "CALL", "KICK" };
     struct ring *r = &p->c.ring[index];
     /* in-band, ERR, CALL and KICK may be left out */
     const bool skips = order_acked(&p->c, PF_INBAND) && to >= PHASE_ERR &&
                        r->phase >= PHASE_BASE && r->phase < to;
 
     if (r->phase + 1 != to && !skips)
-        return peer_violation(p, "%s for ring %" PRIu32 " comes after %s",
-                              name, index, names[r->phase]);
+        return peer_violation(p, "%s for ring %" PRIu32 " comes after %s", name,
+                              index, names[r->phase]);
     r->phase = to;
     return 0;
 }
@@ -86,8 +90,10 @@ static int judge_num(struct peer *p, const struct wire_state *s)
         return peer_violation(p, "SET_VRING_NUM for ring %" PRIu32 ": %" PRIu32,
                               s->index, s->num);
     if (!feature(&p->c, F_PACKED) && s->num & (s->num - 1))
-        return peer_violation(p, "SET_VRING_NUM for ring %" PRIu32 ": %" PRIu32
-                              " is not a power of two", s->index, s->num);
+        return peer_violation(p,
+                              "SET_VRING_NUM for ring %" PRIu32 ": %" PRIu32
+                              " is not a power of two",
+                              s->index, s->num);
     p->c.ring[s->index].num = s->num;
     return 0;
 }
@@ -96,13 +102,16 @@ static int judge_area(struct peer *p, uint32_t index, const char *what,
                       uint64_t address, uint64_t size, uint64_t align)
 {
     if (address & (align - 1))
-        return peer_violation(p, "SET_VRING_ADDR for ring %" PRIu32 ": %s at "
-                              "0x%" PRIx64 " is not aligned to %" PRIu64, index,
-                              what, address, align);
+        return peer_violation(p,
+                              "SET_VRING_ADDR for ring %" PRIu32 ": %s at "
+                              "0x%" PRIx64 " is not aligned to %" PRIu64,
+                              index, what, address, align);
     if (!memory_user(&p->c, address, size)) {
-        peer_violation(p, "SET_VRING_ADDR for ring %" PRIu32 ": %s at 0x%"
-                       PRIx64 ", %" PRIu64 " bytes, is not in the memory "
-                       "table", index, what, address, size);
+        peer_violation(p,
+                       "SET_VRING_ADDR for ring %" PRIu32 ": %s at 0x%" PRIx64
+                       ", %" PRIu64 " bytes, is not in the memory "
+                       "table",
+                       index, what, address, size);
         return -1;
     }
     return 0;
@@ -118,8 +127,9 @@ static int judge_addr(struct peer *p, const struct wire_addr *a)
     const uint64_t used = packed ? 4 : 6 + 8 * num;
 
     if (a->flags)
-        return peer_violation(p, "SET_VRING_ADDR for ring %" PRIu32
-                              ": flags 0x%" PRIx32, a->index, a->flags);
+        return peer_violation(
+            p, "SET_VRING_ADDR for ring %" PRIu32 ": flags 0x%" PRIx32,
+            a->index, a->flags);
     if (judge_area(p, a->index, "desc", a->desc, 16 * num, 16) < 0 ||
         judge_area(p, a->index, "avail", a->avail, avail, packed ? 4 : 2) < 0 ||
         judge_area(p, a->index, "used", a->used, used, 4) < 0)
@@ -148,8 +158,9 @@ static int judge_base(struct peer *p, const struct wire_state *s)
         if (s->num == le16toh(idx))
             return 0;
     }
-    return peer_violation(p, "SET_VRING_BASE for ring %" PRIu32 ": 0x%" PRIx32
-                          ", not 0x%" PRIx32, s->index, s->num, fresh);
+    return peer_violation(
+        p, "SET_VRING_BASE for ring %" PRIu32 ": 0x%" PRIx32 ", not 0x%" PRIx32,
+        s->index, s->num, fresh);
 }
 
 static int judge_enable(struct peer *p, const struct wire_state *s)
@@ -159,24 +170,27 @@ static int judge_enable(struct peer *p, const struct wire_state *s)
 
     if (!feature(c, F_PROTOCOL) && s->num)
         return peer_violation(p, "SET_VRING_ENABLE, but bit 30 is not in "
-                              "SET_FEATURES");
+                                 "SET_FEATURES");
     if (s->num > 1)
-        return peer_violation(p, "SET_VRING_ENABLE for ring %" PRIu32
-                              ": %" PRIu32, s->index, s->num);
+        return peer_violation(p,
+                              "SET_VRING_ENABLE for ring %" PRIu32 ": %" PRIu32,
+                              s->index, s->num);
     if (!s->num) {
         if (!(p->options.features & BIT(F_PROTOCOL)))
             return peer_violation(p, "SET_VRING_ENABLE, but bit 30 is not "
-                                  "offered");
+                                     "offered");
         r->enabled = false;
         return 0;
     }
     if (r->enabled)
-        return peer_violation(p, "SET_VRING_ENABLE 1 for ring %" PRIu32
-                              ", which is enabled", s->index);
+        return peer_violation(
+            p, "SET_VRING_ENABLE 1 for ring %" PRIu32 ", which is enabled",
+            s->index);
     if (r->phase != PHASE_KICK &&
         !(order_acked(c, PF_INBAND) && r->phase >= PHASE_BASE))
-        return peer_violation(p, "SET_VRING_ENABLE 1 for ring %" PRIu32
-                              " before its KICK", s->index);
+        return peer_violation(
+            p, "SET_VRING_ENABLE 1 for ring %" PRIu32 " before its KICK",
+            s->index);
     r->enabled = true;
     return 0;
 }
@@ -187,14 +201,17 @@ static int judge_get_base(struct peer *p, const struct wire_state *s)
     struct ring *r = &p->c.ring[s->index];
 
     if (s->num)
-        return peer_violation(p, "GET_VRING_BASE for ring %" PRIu32
-                              ": num is %" PRIu32, s->index, s->num);
+        return peer_violation(
+            p, "GET_VRING_BASE for ring %" PRIu32 ": num is %" PRIu32, s->index,
+            s->num);
     if (!r->started)
-        return peer_violation(p, "GET_VRING_BASE for ring %" PRIu32
-                              ", which is not started", s->index);
+        return peer_violation(
+            p, "GET_VRING_BASE for ring %" PRIu32 ", which is not started",
+            s->index);
     if (r->enabled && feature(c, F_PROTOCOL))
-        return peer_violation(p, "GET_VRING_BASE for ring %" PRIu32
-                              " without ENABLE 0 before it", s->index);
+        return peer_violation(
+            p, "GET_VRING_BASE for ring %" PRIu32 " without ENABLE 0 before it",
+            s->index);
     return 0;
 }
 
@@ -239,9 +256,9 @@ static int setup(struct peer *p, const struct message *m, uint32_t index)
     default:
         memcpy(&value, m->payload, sizeof value);
         if (judge_step(p, name, index,
-                       request == WIRE_SET_VRING_ERR ? PHASE_ERR :
-                       request == WIRE_SET_VRING_CALL ? PHASE_CALL :
-                       PHASE_KICK) < 0)
+                       request == WIRE_SET_VRING_ERR    ? PHASE_ERR
+                       : request == WIRE_SET_VRING_CALL ? PHASE_CALL
+                                                        : PHASE_KICK) < 0)
             return -1;
         return judge_descriptor(p, name, value);
     }
@@ -252,11 +269,14 @@ static int judge_vring_kick(struct peer *p, const struct wire_state *s)
     const struct ring *r = &p->c.ring[s->index];
 
     if (s->num)
-        return peer_violation(p, "VRING_KICK for ring %" PRIu32 ": num is %"
-                              PRIu32, s->index, s->num);
+        return peer_violation(
+            p, "VRING_KICK for ring %" PRIu32 ": num is %" PRIu32, s->index,
+            s->num);
     if (r->phase < PHASE_BASE)
-        return peer_violation(p, "VRING_KICK for ring %" PRIu32 ", which is "
-                              "not set up", s->index);
+        return peer_violation(p,
+                              "VRING_KICK for ring %" PRIu32 ", which is "
+                              "not set up",
+                              s->index);
     return 0;
 }
 
@@ -275,9 +295,13 @@ int order_ring(struct peer *p, const struct message *m)
         return -1;
     }
     switch (request) {
-    case WIRE_SET_VRING_ENABLE: return judge_enable(p, &s);
-    case WIRE_GET_VRING_BASE: return judge_get_base(p, &s);
-    case WIRE_VRING_KICK: return judge_vring_kick(p, &s);
-    default: return setup(p, m, s.index);
+    case WIRE_SET_VRING_ENABLE:
+        return judge_enable(p, &s);
+    case WIRE_GET_VRING_BASE:
+        return judge_get_base(p, &s);
+    case WIRE_VRING_KICK:
+        return judge_vring_kick(p, &s);
+    default:
+        return setup(p, m, s.index);
     }
 }

@@ -25,8 +25,8 @@ static bool applies(const struct peer *p, const struct fault *f,
         return false;
     if (p->options.faults_once && p->faults_done)
         return false;
-    return !f->nth || (request < WIRE_REQUESTS &&
-                       p->c.count[request] == f->nth);
+    return !f->nth ||
+           (request < WIRE_REQUESTS && p->c.count[request] == f->nth);
 }
 
 const struct fault *fault_find(const struct peer *p, enum fault_kind kind,
@@ -55,8 +55,12 @@ static void mutate(const struct peer *p, const struct message *m,
         if (!applies(p, f, f->kind, m))
             continue;
         switch (f->kind) {
-        case FAULT_SET_REQUEST: h->request = (uint32_t)f->value; break;
-        case FAULT_SET_FLAGS: h->flags = (uint32_t)f->value; break;
+        case FAULT_SET_REQUEST:
+            h->request = (uint32_t)f->value;
+            break;
+        case FAULT_SET_FLAGS:
+            h->flags = (uint32_t)f->value;
+            break;
         case FAULT_SET_SIZE:
             h->size = (uint32_t)f->value;
             if (h->size <= MAX_PADDED)
@@ -144,8 +148,8 @@ void output_reply(struct peer *p, const struct message *m, const void *payload,
     else if (size)
         memcpy(&first, payload, size);
     peer_log(p, "c%u b%u > %s size=%zu fds=%u first=0x%" PRIx64, c->number,
-             m->batch, wire_name(m->header.request), chunk->size,
-             chunk->n_fds, first);
+             m->batch, wire_name(m->header.request), chunk->size, chunk->n_fds,
+             first);
     if (!c->out && p->options.latency)
         c->flush_at = peer_now() + p->options.latency;
     *c->out_end = chunk;

@@ -36,12 +36,12 @@ enum at41 {
 enum fault_kind {
     FAULT_DIE,
     FAULT_HANG,
-    FAULT_CUT,          /* value: bytes of the reply that are sent */
-    FAULT_ATTACH,       /* value: descriptors added to the reply */
+    FAULT_CUT,    /* value: bytes of the reply that are sent */
+    FAULT_ATTACH, /* value: descriptors added to the reply */
     FAULT_SET_REQUEST,
     FAULT_SET_FLAGS,
     FAULT_SET_SIZE,
-    FAULT_SET_PAYLOAD,  /* offset, width */
+    FAULT_SET_PAYLOAD, /* offset, width */
 };
 
 struct fault {
@@ -65,8 +65,8 @@ struct shm_map {
 };
 
 #define MAX_SHM_MAPS 8u
-#define MAX_FAULTS 32u
-#define MAX_SHMEM  256u
+#define MAX_FAULTS   32u
+#define MAX_SHMEM    256u
 
 enum ignore_kick { IGNORE_NONE, IGNORE_SURE, IGNORE_HARD };
 
@@ -125,11 +125,11 @@ struct ring {
     uint16_t avail_idx, used_idx;
     bool avail_wrap, used_wrap;
     int kick, call, err;
-    int old_kick;     /* of the time before the ring was stopped, or -1 */
-    bool kick_seen;   /* since it was started */
-    uint64_t since;   /* when it was first found to run; 0: it does not */
-    bool pending;     /* a kick, or a reason to look without one */
-    bool call_owed;   /* in-band, waiting for the channel */
+    int old_kick;   /* of the time before the ring was stopped, or -1 */
+    bool kick_seen; /* since it was started */
+    uint64_t since; /* when it was first found to run; 0: it does not */
+    bool pending;   /* a kick, or a reason to look without one */
+    bool call_owed; /* in-band, waiting for the channel */
 };
 
 struct region {
@@ -352,7 +352,7 @@ void shm_drop(struct connection *c);
 /* output.c */
 void output_reply(struct peer *p, const struct message *m, const void *payload,
                   uint32_t size, int fd);
-int output_flush(struct peer *p); /* -1: the connection is over */
+int output_flush(struct peer *p);          /* -1: the connection is over */
 uint64_t output_due(const struct peer *p); /* 0: nothing waits for a time */
 void output_drop(struct connection *c);
 const struct fault *fault_find(const struct peer *p, enum fault_kind kind,

@@ -183,8 +183,7 @@ static void fenced(struct front *f)
     front_ask(f, WIRE_GET_PROTOCOL_FEATURES);
     (void)!send(f->fd, &out, sizeof out, MSG_NOSIGNAL);
     /* the first reply is the fence's */
-    cr_expect_eq(front_receive(f, WIRE_GET_QUEUE_NUM, &value, sizeof value),
-                 8);
+    cr_expect_eq(front_receive(f, WIRE_GET_QUEUE_NUM, &value, sizeof value), 8);
     front_u64(f, WIRE_SET_PROTOCOL_FEATURES, BIT(PF_MQ) | BIT(PF_STATUS));
     front_features_ok(f);
 }
@@ -509,8 +508,7 @@ static void order_swapped(struct front *f)
 
     address(f, FRONT_USER, FRONT_USER + 0x1000, FRONT_USER + 0x2000);
     front_state(f, WIRE_SET_VRING_BASE, 0, 0);
-    front_send_fd(f, WIRE_SET_VRING_CALL, WIRE_VERSION, &index, 8,
-                  f->call[0]);
+    front_send_fd(f, WIRE_SET_VRING_CALL, WIRE_VERSION, &index, 8, f->call[0]);
 }
 
 static void kick_without_fd(struct front *f)
@@ -621,8 +619,7 @@ static void truncatable(struct front *f)
 
 static void sealed(struct front *f)
 {
-    cr_assert_eq(fcntl(f->memory, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW),
-                 0);
+    cr_assert_eq(fcntl(f->memory, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW), 0);
     truncatable(f);
 }
 

@@ -115,7 +115,8 @@ static void describe(char *text, size_t size, const struct message *m)
         memcpy(&a, b, sizeof a);
         snprintf(text, size,
                  " ring=%" PRIu32 " desc=0x%" PRIx64 " avail=0x%" PRIx64
-                 " used=0x%" PRIx64, a.index, a.desc, a.avail, a.used);
+                 " used=0x%" PRIx64,
+                 a.index, a.desc, a.avail, a.used);
         break;
     case WIRE_GET_CONFIG:
     case WIRE_SET_CONFIG:
@@ -126,8 +127,9 @@ static void describe(char *text, size_t size, const struct message *m)
     case WIRE_SET_MEM_TABLE:
     case WIRE_ADD_MEM_REG:
         memcpy(&r, b + 8, sizeof r);
-        snprintf(text, size, " guest=0x%" PRIx64 " size=0x%" PRIx64
-                 " user=0x%" PRIx64, r.guest, r.size, r.user);
+        snprintf(text, size,
+                 " guest=0x%" PRIx64 " size=0x%" PRIx64 " user=0x%" PRIx64,
+                 r.guest, r.size, r.user);
         break;
     default:
         break;
@@ -143,8 +145,10 @@ void peer_log_message(struct peer *p, const struct message *m)
         return;
     if (shape && m->header.size >= shape->min)
         describe(text, sizeof text, m);
-    peer_log(p, "c%u b%u < %s (%" PRIu32 ") flags=0x%" PRIx32 " size=%" PRIu32
-             " fds=%u%s", p->c.number, m->batch,
-             wire_name(m->header.request), m->header.request, m->header.flags,
-             m->header.size, m->n_fds, text);
+    peer_log(p,
+             "c%u b%u < %s (%" PRIu32 ") flags=0x%" PRIx32 " size=%" PRIu32
+             " fds=%u%s",
+             p->c.number, m->batch, wire_name(m->header.request),
+             m->header.request, m->header.flags, m->header.size, m->n_fds,
+             text);
 }

@@ -114,8 +114,10 @@ int ring_kick_given(struct peer *p, unsigned index, int fd)
     r->kick = fd;
     shut(&r->old_kick);
     if (value >= POISON) {
-        if (peer_violation(p, "SET_VRING_KICK for ring %u: the descriptor was "
-                           "not emptied since the reset", index) < 0)
+        if (peer_violation(p,
+                           "SET_VRING_KICK for ring %u: the descriptor was "
+                           "not emptied since the reset",
+                           index) < 0)
             return -1;
     }
     if (again)
@@ -304,8 +306,10 @@ int ring_tick(struct peer *p, uint64_t now)
         if (r->kick_seen || now - r->since < p->options.kick_limit)
             continue;
         r->since = now;
-        if (peer_violation(p, "ring %u was not kicked within %u ms of "
-                           "DRIVER_OK", i, p->options.kick_limit) < 0)
+        if (peer_violation(p,
+                           "ring %u was not kicked within %u ms of "
+                           "DRIVER_OK",
+                           i, p->options.kick_limit) < 0)
             return -1;
     }
     return 0;

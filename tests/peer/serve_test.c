@@ -78,8 +78,7 @@ Test(serve, a_ring_goes_on_after_a_reconnect, .timeout = 20)
 
     /* base 3, where the used ring stands: only for whom it ran before */
     for (int again = 0; again < 2; again++) {
-        begin_at_path(&f, path, sizeof path,
-                      again ? "--connections=2" : "");
+        begin_at_path(&f, path, sizeof path, again ? "--connections=2" : "");
         if (again) {
             front_live(&f);
             front_connect(&f, path);
@@ -107,7 +106,8 @@ static int receive_fd(struct front *f, void *payload, size_t size)
         struct cmsghdr align;
     } control;
     struct iovec iov = { bytes, WIRE_HEADER + size };
-    struct msghdr msg = { .msg_iov = &iov, .msg_iovlen = 1,
+    struct msghdr msg = { .msg_iov = &iov,
+                          .msg_iovlen = 1,
                           .msg_control = control.bytes,
                           .msg_controllen = sizeof control.bytes };
 
@@ -165,8 +165,7 @@ Test(serve, event_idx_keeps_quiet, .timeout = 20)
     front_live(&f);
     for (int i = 1; i <= 3; i++) {
         front_offer(&f, 0, FRONT_GUEST + 0x80000, 16);
-        cr_expect_eq(front_called(&f, 0, i == 3 ? 2000 : 100), i == 3, "%d",
-                     i);
+        cr_expect_eq(front_called(&f, 0, i == 3 ? 2000 : 100), i == 3, "%d", i);
     }
     /* the avail event says which buffer to kick for */
     cr_expect_eq(get16(f.ram + front_used(0) + 4 + 8 * f.num), 3);
@@ -251,8 +250,8 @@ Test(serve, shared_memory_is_listed, .timeout = 20)
     front_begin(&f, "--protocol=410021 --shmem=0,4096");
     front_hello(&f);
     front_send(&f, WIRE_GET_SHMEM_CONFIG, WIRE_VERSION, NULL, 0);
-    cr_expect_eq(front_receive(&f, WIRE_GET_SHMEM_CONFIG, reply,
-                               sizeof reply), (int)WIRE_SHMEM_REPLY);
+    cr_expect_eq(front_receive(&f, WIRE_GET_SHMEM_CONFIG, reply, sizeof reply),
+                 (int)WIRE_SHMEM_REPLY);
     cr_expect_eq(reply[0], 1); /* those of size 0 do not count */
     cr_expect_eq(reply[1], 0);
     cr_expect_eq(reply[2], 4096);

@@ -44,12 +44,13 @@ static bool send_map(struct peer *p, uint32_t request, unsigned index, int fd)
 {
     const struct shm_map *map = &p->options.shm_map[index];
     struct wire_map m = {
-        .shmid = map->id, .shm_offset = map->offset, .size = map->size,
+        .shmid = map->id,
+        .shm_offset = map->offset,
+        .size = map->size,
         .flags = map->mode == SHM_WRITABLE,
     };
 
-    return channel_send(p, request, &m, sizeof m, fd,
-                        map->mode == SHM_REFUSED);
+    return channel_send(p, request, &m, sizeof m, fd, map->mode == SHM_REFUSED);
 }
 
 static void map_next(struct peer *p)

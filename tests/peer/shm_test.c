@@ -41,7 +41,8 @@ static int take(struct front *f, uint32_t request, struct wire_map *map)
         char bytes[CMSG_SPACE(sizeof(int))];
         struct cmsghdr align;
     } control;
-    struct msghdr msg = { .msg_iov = iov, .msg_iovlen = 2,
+    struct msghdr msg = { .msg_iov = iov,
+                          .msg_iovlen = 2,
                           .msg_control = control.bytes,
                           .msg_controllen = sizeof control.bytes };
     int fd = -1;
@@ -166,8 +167,8 @@ Test(shm, a_new_life_maps_anew, .timeout = 20)
 
 Test(shm, options_that_make_no_sense, .timeout = 20)
 {
-    static const char *const wrong[] = { "1", "1:2", "1:2:", "256:0:1",
-                                         "1:2:3:x", "1:2:3:" };
+    static const char *const wrong[] = { "1",       "1:2",     "1:2:",
+                                         "256:0:1", "1:2:3:x", "1:2:3:" };
 
     for (size_t i = 0; i < sizeof wrong / sizeof wrong[0]; i++) {
         char args[64];

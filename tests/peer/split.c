@@ -17,8 +17,8 @@ struct desc {
 
 static uint16_t load(const uint8_t *at)
 {
-    return le16toh(__atomic_load_n((const uint16_t *)(const void *)at,
-                                   __ATOMIC_ACQUIRE));
+    return le16toh(
+        __atomic_load_n((const uint16_t *)(const void *)at, __ATOMIC_ACQUIRE));
 }
 
 static void store(uint8_t *at, uint16_t value)
@@ -73,8 +73,7 @@ static int walk(struct peer *p, const struct ring *r, uint16_t head)
     return -1;
 }
 
-static bool wants_call(const struct peer *p, const struct ring *r,
-                       uint16_t old)
+static bool wants_call(const struct peer *p, const struct ring *r, uint16_t old)
 {
     if (!(p->c.features >> F_EVENT_IDX & 1))
         return !(load(r->avail) & 1);
@@ -102,8 +101,8 @@ unsigned split_run(struct peer *p, unsigned index, bool *call)
             ring_break(p, index, "avail idx runs past the ring");
             break;
         }
-        uint16_t head = load(r->avail + 4 +
-                             2 * (size_t)(r->avail_idx & (r->num - 1)));
+        uint16_t head =
+            load(r->avail + 4 + 2 * (size_t)(r->avail_idx & (r->num - 1)));
         int n = walk(p, r, head);
 
         if (n < 0) {

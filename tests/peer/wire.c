@@ -10,9 +10,13 @@
 #include <string.h>
 #include <strings.h>
 
-#define SHAPE(number, text, lo, hi, needs, answer) \
-    [number] = { .name = text, .min = lo, .max = hi, .feature = needs, \
-                 .replies = answer, .known = true }
+#define SHAPE(number, text, lo, hi, needs, answer)                             \
+    [number] = { .name = text,                                                 \
+                 .min = lo,                                                    \
+                 .max = hi,                                                    \
+                 .feature = needs,                                             \
+                 .replies = answer,                                            \
+                 .known = true }
 #define NAME(number, text) [number] = { .name = text }
 
 static const struct wire_shape shapes[WIRE_REQUESTS] = {

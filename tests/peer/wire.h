@@ -150,23 +150,23 @@ struct wire_inflight {
     uint32_t padding; /* the specification has none, C compilers do */
 };
 
-#define WIRE_HEADER       12u
-#define WIRE_MAX_PAYLOAD  4096u
-#define WIRE_MAX_CONFIG   256u
-#define WIRE_TABLE_MAX    8u
-#define WIRE_INFLIGHT     20u /* bytes of struct wire_inflight that are sent */
-#define WIRE_RING_NO_FD   0x100u
-#define WIRE_SHMEM_REPLY  (8u + 256u * 8u)
-#define WIRE_MAX_RINGS    256u
-#define WIRE_MAX_RING     32768u
-#define WIRE_PACKED_BASE  0x80008000u
+#define WIRE_HEADER      12u
+#define WIRE_MAX_PAYLOAD 4096u
+#define WIRE_MAX_CONFIG  256u
+#define WIRE_TABLE_MAX   8u
+#define WIRE_INFLIGHT    20u /* bytes of struct wire_inflight that are sent */
+#define WIRE_RING_NO_FD  0x100u
+#define WIRE_SHMEM_REPLY (8u + 256u * 8u)
+#define WIRE_MAX_RINGS   256u
+#define WIRE_MAX_RING    32768u
+#define WIRE_PACKED_BASE 0x80008000u
 
 /* The shape that a request has to have. */
 struct wire_shape {
     const char *name;
-    uint16_t min, max;  /* bytes of payload */
-    uint8_t feature;    /* protocol feature it needs, or NO_FEATURE */
-    bool replies;       /* whether it has a reply of its own */
+    uint16_t min, max; /* bytes of payload */
+    uint8_t feature;   /* protocol feature it needs, or NO_FEATURE */
+    bool replies;      /* whether it has a reply of its own */
     bool known;
 };
 

@@ -15,7 +15,7 @@
 #include "boot/aml.h"
 #include "boot/bytes.h"
 #include "tests/unit/ram.h"
-#include "vmm/layout_x86_64.h"
+#include "vmm/machine/layout_x86_64.h"
 
 #define DEVICES 20u
 

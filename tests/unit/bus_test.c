@@ -1,5 +1,5 @@
 /* The bus: ranges that may and may not be added, and where accesses go. */
-#include "vmm/bus.h"
+#include "vmm/machine/bus.h"
 
 #include <errno.h>
 #include <string.h>

@@ -4,7 +4,7 @@
  * back-end; whoever is to be gone holds a FIFO open, whose reader then sees its
  * end.
  */
-#include "vmm/child.h"
+#include "vmm/link/child.h"
 
 #include <errno.h>
 #include <fcntl.h>

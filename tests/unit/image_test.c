@@ -11,7 +11,7 @@
 
 #include "boot/bytes.h"
 #include "tests/unit/ram.h"
-#include "vmm/layout_x86_64.h"
+#include "vmm/machine/layout_x86_64.h"
 
 #define MIB  0x100000u
 #define TEXT 0x200000u

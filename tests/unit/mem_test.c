@@ -2,7 +2,7 @@
  * Guest memory: the translator's edges, the hole, the seals, and sizes that a
  * host cannot give.
  */
-#include "vmm/mem.h"
+#include "vmm/machine/mem.h"
 
 #include <errno.h>
 #include <fcntl.h>

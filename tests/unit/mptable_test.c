@@ -10,7 +10,7 @@
 
 #include "boot/bytes.h"
 #include "tests/unit/ram.h"
-#include "vmm/layout_x86_64.h"
+#include "vmm/machine/layout_x86_64.h"
 
 static struct boot_virtio devices[] = {
     { .base = 0xd0000000, .size = 0x1000, .gsi = 5, .id = 4 },

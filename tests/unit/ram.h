@@ -10,7 +10,7 @@
 
 #include <criterion/criterion.h>
 
-#include "vmm/mem.h"
+#include "vmm/machine/mem.h"
 
 static inline void ram_init(struct mem *mem, uint64_t low, gpa_t gap_end,
                             uint64_t high)

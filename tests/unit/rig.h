@@ -7,7 +7,7 @@
 
 #include "devices/frontend.h"
 #include "tests/unit/model.h"
-#include "vmm/mem.h"
+#include "vmm/machine/mem.h"
 
 #define RINGS 3
 

@@ -1,5 +1,5 @@
 /* A device's SPEC: what each key takes and refuses, commas, and exec=. */
-#include "vmm/spec.h"
+#include "vmm/link/spec.h"
 
 #include <errno.h>
 #include <fcntl.h>

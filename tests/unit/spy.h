@@ -10,8 +10,8 @@
 
 #include "devices/transport.h"
 #include "devices/virtio.h"
-#include "vmm/mem.h"
-#include "vmm/window.h"
+#include "vmm/machine/mem.h"
+#include "vmm/machine/window.h"
 
 #define SPY_VQS     4u
 #define SPY_QUEUE   256u /* QueueNumMax */

@@ -1,5 +1,5 @@
 /* Splitting command lines into words: what a shell would find, without one. */
-#include "vmm/words.h"
+#include "vmm/link/words.h"
 
 #include <errno.h>
 #include <string.h>

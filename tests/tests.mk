@@ -1,0 +1,52 @@
+# Unit, back-end and guest tests. Included by the Makefile.
+CHECK_DEPS = libcriterion-dev device-tree-compiler acpica-tools strace \
+  qemu-utils qemu-system-common clang-format
+
+UNIT = elf fdt params bzimage initrd acpi mptable image ring inflight runtime \
+  backend_loop backend_block backend_console backend_net
+UNIT_HELP = tests/unit/driver.c tests/unit/vu_client.c
+UNIT += wire probe answer frontend resume transport queue config shm mem bus \
+  words names spec uart channel child console options
+UNIT_HELP += tests/unit/far.c tests/unit/model.c tests/unit/interview.c \
+  tests/unit/rig.c tests/unit/spy.c
+
+# On real KVM; without one they are skipped.
+GUEST_TESTS = hello console devices exits failure tree library api strict faulty
+GUEST_TESTS += qsd virtiofs bundled config reset reconnect comeback orphan fault shm
+GUEST_TESTS += timeline
+GUEST_HELP = tests/guest/embed.c tests/guest/run.c tests/guest/harness.c tests/guest/disk.c
+
+# The back-ends' ring code is tested here too; none of it is in libhusk.
+$(O)/tests/unit: $(UNIT:%=$(O)/obj/tests/unit/%_test.o) \
+  $(call obj,$(UNIT_HELP) $(RUNTIME)) $(O)/libhusk.a
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(ALL) -o $@ $^ -lcriterion -lfdt -lev -lm
+
+# The test back-end shares nothing with devices/: it judges the front-end.
+PEER = wire report options help memory output form order order_ring device \
+  ring split packed channel shm main
+PEER_TEST = front fault_test peer_test serve_test shm_test
+
+$(O)/tests/husk-peer: $(PEER:%=$(O)/obj/tests/peer/%.o)
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(ALL) -o $@ $^
+
+$(O)/tests/peer-selftest: $(PEER_TEST:%=$(O)/obj/tests/peer/%.o) \
+  $(O)/tests/husk-peer
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(ALL) -o $@ $(filter %.o,$^) -lcriterion
+
+$(O)/tests/guest: $(GUEST_TESTS:%=$(O)/obj/tests/guest/%_test.o) \
+  $(call obj,$(GUEST_HELP)) $(O)/libhusk.a
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(ALL) -o $@ $^ -lcriterion -ljansson -lfdt -lev -lm
+
+CHECKS = $(addprefix $(O)/tests/,unit peer-selftest guest)
+check:
+	@$(MAKE) --no-print-directory deps DEPS='$(DEPS) $(CHECK_DEPS)'
+	@$(MAKE) --no-print-directory $(if $(SAN),,lint) check-built
+
+check-built: all $(CHECKS) $(O)/tests/husk-peer
+	@tests/check $(CHECKS)
+
+.PHONY: check check-built

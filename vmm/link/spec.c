@@ -1,0 +1,378 @@
+/*
+ * SPEC parsing. Strict: what is not understood is refused, never passed over.
+ * A doubled comma stands for a comma in a value; exec= takes the rest as it is.
+ */
+#include "vmm/link/spec.h"
+
+#include <ctype.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "vmm/machine/fail.h"
+#include "vmm/link/words.h"
+
+#define MAX_QUEUE_SIZE 32768u
+#define MAX_SECONDS    86400.0
+
+static int take_number(const char *key, const char *value, uint32_t min,
+                       uint32_t max, uint32_t *out, struct husk_err *err)
+{
+    char *end;
+    unsigned long long number;
+
+    errno = 0; /* 010 is ten */
+    number = strtoull(value, &end, strncasecmp(value, "0x", 2) ? 10 : 16);
+    if (!isdigit((unsigned char)value[0]) || *end || errno || number < min ||
+        number > max)
+        return fail(err, -EINVAL, "%s=%s: give a number from %u to %u", key,
+                    value, min, max);
+    *out = (uint32_t)number;
+    return 0;
+}
+
+static int take_seconds(const char *key, const char *value, double min,
+                        double *out, struct husk_err *err)
+{
+    char *end;
+    double number;
+
+    errno = 0;
+    number = strtod(value, &end);
+    if (!(isdigit((unsigned char)value[0]) || value[0] == '.') || *end ||
+        errno || !(number >= min) || number > MAX_SECONDS)
+        return fail(err, -EINVAL, "%s=%s: give seconds from %g to %g", key,
+                    value, min, MAX_SECONDS);
+    *out = number;
+    return 0;
+}
+
+static int take_socket(struct spec *spec, const char *value,
+                       struct husk_err *err)
+{
+    struct sockaddr_un address;
+
+    if (!*value)
+        return fail(err, -EINVAL, "socket= needs a path");
+    if (strlen(value) >= sizeof address.sun_path)
+        return fail(err, -EINVAL,
+                    "socket path of %zu bytes, at most %zu are "
+                    "possible: %.40s...",
+                    strlen(value), sizeof address.sun_path - 1, value);
+    spec->socket = strdup(value);
+    return spec->socket ? 0 : fail(err, -ENOMEM, "out of memory");
+}
+
+static int take_name(struct spec *spec, const char *value, struct husk_err *err)
+{
+    if (!*value || strlen(value) >= sizeof spec->name)
+        return fail(err, -EINVAL, "name=%s: give 1 to %zu characters", value,
+                    sizeof spec->name - 1);
+    for (const char *c = value; *c; c++)
+        if (!isgraph((unsigned char)*c))
+            return fail(err, -EINVAL,
+                        "name=%s: no spaces or control "
+                        "characters",
+                        value);
+    snprintf(spec->name, sizeof spec->name, "%s", value);
+    return 0;
+}
+
+static int read_config(struct spec *spec, const char *path,
+                       struct husk_err *err)
+{
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    ssize_t n;
+    int rc;
+
+    if (fd < 0)
+        return fail(err, -EINVAL, "config=@%s: %s", path, strerror(errno));
+    n = read(fd, spec->config, FRONTEND_MAX_CONFIG + 1);
+    rc = n < 0 ? -errno : 0;
+    close(fd);
+    if (rc < 0)
+        return fail(err, -EINVAL, "config=@%s: %s", path, strerror(-rc));
+    if (n > (ssize_t)FRONTEND_MAX_CONFIG)
+        return fail(err, -EINVAL, "config=@%s: longer than %u bytes", path,
+                    FRONTEND_MAX_CONFIG);
+    return (int)n;
+}
+
+static int read_hex(struct spec *spec, const char *hex, struct husk_err *err)
+{
+    size_t n = strlen(hex);
+
+    if (n % 2 || n / 2 > FRONTEND_MAX_CONFIG)
+        return fail(err, -EINVAL,
+                    "config= has %zu digits: give two a byte, at "
+                    "most %u bytes",
+                    n, FRONTEND_MAX_CONFIG);
+    for (size_t i = 0; i < n; i += 2) {
+        char digits[3] = { hex[i], hex[i + 1], 0 };
+
+        if (!isxdigit((unsigned char)digits[0]) ||
+            !isxdigit((unsigned char)digits[1]))
+            return fail(err, -EINVAL, "config=: '%s' is no hexadecimal byte",
+                        digits);
+        spec->config[i / 2] = (uint8_t)strtoul(digits, NULL, 16);
+    }
+    return (int)(n / 2);
+}
+
+static int take_config(struct spec *spec, const char *value,
+                       struct husk_err *err)
+{
+    uint32_t size = spec->given.config_size;
+    int n;
+
+    spec->config = calloc(1, FRONTEND_MAX_CONFIG + 1);
+    if (!spec->config)
+        return fail(err, -ENOMEM, "out of memory");
+    n = value[0] == '@' ? read_config(spec, value + 1, err)
+                        : read_hex(spec, value, err);
+    if (n < 0)
+        return n;
+    if (n == 0)
+        return fail(err, -EINVAL, "config= has no bytes");
+    if (spec->given.has_config_size && size != (uint32_t)n)
+        return fail(err, -EINVAL, "config= has %d bytes, config-size= says %u",
+                    n, size);
+    spec->given.config = spec->config;
+    spec->given.config_size = (uint32_t)n;
+    spec->given.has_config_size = true;
+    return 0;
+}
+
+static int take_config_size(struct spec *spec, const char *value,
+                            struct husk_err *err)
+{
+    uint32_t before = spec->given.config_size;
+    int rc = take_number("config-size", value, 0, FRONTEND_MAX_CONFIG,
+                         &spec->given.config_size, err);
+
+    if (rc == 0 && spec->config && spec->given.config_size != before)
+        return fail(err, -EINVAL, "config= has %u bytes, config-size= says %u",
+                    before, spec->given.config_size);
+    spec->given.has_config_size = true;
+    return rc;
+}
+
+static int take_probe(struct spec *spec, const char *value,
+                      struct husk_err *err)
+{
+    static const char *const modes[] = { "auto", "specs", "messages", "off" };
+
+    for (size_t i = 0; i < sizeof modes / sizeof modes[0]; i++)
+        if (!strcmp(value, modes[i])) {
+            spec->given.mode = (enum probe_mode)i;
+            return 0;
+        }
+    return fail(err, -EINVAL, "probe=%s: give auto, specs, messages or off",
+                value);
+}
+
+static int take_reconnect(struct spec *spec, const char *value,
+                          struct husk_err *err)
+{
+    int rc = 0;
+
+    if (!strcmp(value, "on"))
+        spec->reconnect = INFINITY;
+    else if (!strcmp(value, "off"))
+        spec->reconnect = 0;
+    else
+        rc = take_seconds("reconnect", value, 0.001, &spec->reconnect, NULL);
+    if (rc < 0)
+        return fail(err, rc, "reconnect=%s: give on, off or seconds", value);
+    spec->given.inflight = spec->reconnect > 0;
+    return 0;
+}
+
+static int take_queue_size(struct spec *spec, const char *value,
+                           struct husk_err *err)
+{
+    int rc = take_number("queue-size", value, 1, MAX_QUEUE_SIZE,
+                         &spec->queue_size, err);
+
+    if (rc == 0 && spec->queue_size & (spec->queue_size - 1))
+        return fail(err, -EINVAL, "queue-size=%s: give a power of two", value);
+    return rc;
+}
+
+static int take_id(struct spec *spec, const char *value, struct husk_err *err)
+{
+    spec->given.has_id = true;
+    return take_number("id", value, 1, UINT32_MAX, &spec->given.id, err);
+}
+
+static int take_vqs(struct spec *spec, const char *value, struct husk_err *err)
+{
+    spec->given.has_vqs = true;
+    return take_number("vqs", value, 1, FRONTEND_MAX_VQS, &spec->given.vqs,
+                       err);
+}
+
+static int take_inband(struct spec *spec, const char *value,
+                       struct husk_err *err)
+{
+    spec->given.inband = !strcmp(value, "on");
+    if (!spec->given.inband && strcmp(value, "off"))
+        return fail(err, -EINVAL, "inband=%s: give on or off", value);
+    return 0;
+}
+
+static int take_deadline(struct spec *spec, const char *value,
+                         struct husk_err *err)
+{
+    return take_seconds("deadline", value, 0.001, &spec->deadline, err);
+}
+
+static int take_wait(struct spec *spec, const char *value, struct husk_err *err)
+{
+    return take_seconds("wait", value, 0, &spec->wait, err);
+}
+
+static const struct {
+    const char *name;
+    int (*take)(struct spec *spec, const char *value, struct husk_err *err);
+} keys[] = {
+    { "socket", take_socket },
+    { "id", take_id },
+    { "vqs", take_vqs },
+    { "config-size", take_config_size },
+    { "config", take_config },
+    { "queue-size", take_queue_size },
+    { "probe", take_probe },
+    { "inband", take_inband },
+    { "deadline", take_deadline },
+    { "wait", take_wait },
+    { "reconnect", take_reconnect },
+    { "name", take_name },
+};
+
+#define KEYS (sizeof keys / sizeof keys[0])
+
+/* seen has a bit for each of the keys. */
+static int take_pair(struct spec *spec, const char *key, const char *value,
+                     unsigned *seen, struct husk_err *err)
+{
+    for (size_t i = 0; i < KEYS; i++) {
+        if (strcmp(key, keys[i].name))
+            continue;
+        if (*seen >> i & 1)
+            return fail(err, -EINVAL, "%s= is given twice", key);
+        *seen |= 1u << i;
+        return keys[i].take(spec, value, err);
+    }
+    return fail(err, -EINVAL,
+                "unknown key '%s': give socket, exec, id, vqs, "
+                "config-size, config, queue-size, probe, inband, deadline, "
+                "wait, reconnect or name",
+                key);
+}
+
+/* The words of exec=, and how the back-end is to find its front-end. */
+static int take_exec(struct spec *spec, const char *value, struct husk_err *err)
+{
+    static const char *const marks[] = { "{fd}", "{listen}", "{socket}" };
+    int found = -1, rc = words_split(value, &spec->argv, err);
+
+    if (rc < 0)
+        return rc;
+    if (!spec->argv[0])
+        return fail(err, -EINVAL, "exec= needs a command");
+    for (int i = 0; i < 3; i++) {
+        if (!strstr(value, marks[i]))
+            continue;
+        if (found >= 0)
+            return fail(err, -EINVAL, "exec= holds both %s and %s: give one",
+                        marks[found], marks[i]);
+        found = i;
+    }
+    spec->link = found < 0 ? SPEC_CONNECTED : (enum spec_link)found;
+    if (found < 0 && words_append(&spec->argv, "--fd={fd}") < 0)
+        return fail(err, -ENOMEM, "out of memory");
+    return 0;
+}
+
+/* Cut the pair at *text off: up to a comma that stands alone. */
+static char *next_pair(char **text)
+{
+    char *begin = *text, *in = begin, *out = begin;
+
+    while (*in && !(in[0] == ',' && in[1] != ',')) {
+        if (in[0] == ',')
+            in++;
+        *out++ = *in++;
+    }
+    *text = *in ? in + 1 : NULL;
+    *out = 0;
+    return begin;
+}
+
+static int parse_pairs(struct spec *spec, char *text, struct husk_err *err)
+{
+    char *rest = text;
+    unsigned seen = 0;
+
+    while (rest) {
+        char *pair, *equals;
+        int rc;
+
+        if (!strncmp(rest, "exec=", 5)) {
+            rc = take_exec(spec, rest + 5, err);
+            rest = NULL;
+        } else {
+            pair = next_pair(&rest);
+            equals = strchr(pair, '=');
+            if (!equals)
+                return fail(err, -EINVAL, "'%s' is no key=value pair", pair);
+            *equals = 0;
+            rc = take_pair(spec, pair, equals + 1, &seen, err);
+        }
+        if (rc < 0)
+            return rc;
+    }
+    if (spec->socket && spec->argv)
+        return fail(err, -EINVAL, "give socket= or exec=, not both");
+    if (!spec->socket && !spec->argv)
+        return fail(err, -EINVAL, "give socket=PATH or exec=COMMAND");
+    return 0;
+}
+
+int spec_parse(struct spec *spec, const char *text, unsigned index,
+               struct husk_err *err)
+{
+    struct husk_err inner;
+    char *copy;
+    int rc;
+
+    memset(spec, 0, sizeof *spec);
+    snprintf(spec->name, sizeof spec->name, "virtio%u", index);
+    spec->queue_size = 256;
+    spec->deadline = 5;
+    if (!strchr(text, '=')) {
+        rc = take_socket(spec, text, &inner);
+    } else {
+        copy = strdup(text);
+        if (!copy)
+            return fail(err, -ENOMEM, "out of memory");
+        rc = parse_pairs(spec, copy, &inner);
+        free(copy);
+    }
+    return rc < 0 ? fail(err, rc, "device %u: %s", index, inner.text) : 0;
+}
+
+void spec_fini(struct spec *spec)
+{
+    words_free(spec->argv);
+    free(spec->socket);
+    free(spec->config);
+    memset(spec, 0, sizeof *spec);
+}

@@ -1,0 +1,43 @@
+/*
+ * A device's SPEC: a socket's path, or key=value pairs and at last exec=, as
+ * the README lists them.
+ */
+#ifndef HUSK_VMM_LINK_SPEC_H
+#define HUSK_VMM_LINK_SPEC_H
+
+#include <stddef.h>
+
+#include "devices/probe.h"
+#include "husk.h"
+
+/* How a back-end that is started finds its front-end. */
+enum spec_link {
+    SPEC_CONNECTED, /* {fd}: a connected socket's number */
+    SPEC_LISTENING, /* {listen}: a bound, listening socket's number */
+    SPEC_PATH,      /* {socket}: a path that it will listen on */
+};
+
+struct spec {
+    char name[32];
+    char *socket; /* path to connect to, or NULL */
+    char **argv;  /* command to start, NULL-terminated, or NULL */
+    enum spec_link link;
+    struct probe_given given;
+    uint8_t *config; /* what given.config points to */
+    uint32_t queue_size;
+    double deadline, wait; /* seconds */
+    double reconnect;      /* seconds to try for; 0: off, INFINITY: for ever */
+};
+
+/*
+ * Parse text for device number index, whose default name is "virtio<index>".
+ *   -EINVAL  err says what is wrong, and what would be right
+ *   -ENOMEM  out of memory
+ */
+int spec_parse(struct spec *spec, const char *text, unsigned index,
+               struct husk_err *err);
+
+/* Free what spec_parse() made, also after it failed. */
+void spec_fini(struct spec *spec);
+
+#endif

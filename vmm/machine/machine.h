@@ -1,0 +1,93 @@
+/*
+ * One boot's worth of machine: the KVM virtual machine, its slots, chips,
+ * vCPUs, buses and board devices. A reboot makes a new one around the same
+ * guest memory and the same back-ends.
+ */
+#ifndef HUSK_VMM_MACHINE_MACHINE_H
+#define HUSK_VMM_MACHINE_MACHINE_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "devices/power.h"
+#include "devices/uart.h"
+#include "vmm/machine/arch.h"
+#include "vmm/machine/bus.h"
+#include "vmm/machine/mem.h"
+#include "vmm/machine/vcpu.h"
+#include "vmm/machine/window.h"
+
+/* How vCPUs tell the outside that they cannot go on. vCPU threads. */
+struct machine_events {
+    void (*power)(void *ctx, enum power_event event, uint32_t value);
+    /* a triple fault; where is "rip ..." */
+    void (*crashed)(void *ctx, const char *where);
+    /* KVM or its emulator failed */
+    void (*failed)(void *ctx, const char *text);
+    /* guest memory that cannot be read: true if it is a device's doing, and has
+     * been put right */
+    bool (*faulted)(void *ctx);
+    void *ctx;
+};
+
+/* When its parts stood, as sys_now() tells it. */
+struct machine_times {
+    uint64_t kvm, slots, chips;
+};
+
+struct machine {
+    const struct mem *mem;
+    struct windows *windows; /* NULL without devices */
+    bool exits_on_read;      /* no read-only slot over the windows */
+    struct machine_events events;
+    int kvm_fd, vm_fd;
+    uint32_t n_slots;
+    int run_size; /* of a vCPU's shared page */
+    struct arch_machine arch;
+    struct bus pio, mmio;
+    struct uart uart;
+    bool has_uart;
+    struct power power;
+    unsigned n_cpus, max_cpus; /* made so far, and in the end */
+    struct vcpu *cpu;
+    atomic_bool stopping;
+    struct machine_times times;
+};
+
+struct machine_config {
+    const struct mem *mem;
+    struct windows *windows;
+    bool no_window;
+    unsigned cpus;
+    struct uart_sink console;
+    struct machine_events events;
+};
+
+/*
+ * Build it, up to vCPUs that could run. machine_fini() takes also a half-built
+ * one.
+ *   -ENODEV  /dev/kvm is missing or not usable; err says how
+ *   other    KVM refused; err names the call
+ */
+int machine_init(struct machine *machine, const struct machine_config *config,
+                 struct husk_err *err);
+void machine_fini(struct machine *machine);
+
+/* One slot of memory more. Late ones cost a grace period each.
+ *   other  what KVM said */
+int machine_add_slot(struct machine *machine, gpa_t base, uint64_t size,
+                     void *host, struct husk_err *err);
+
+/* An eventfd that raises interrupt pin gsi, by edge. */
+int machine_irqfd(struct machine *machine, int eventfd, uint32_t gsi,
+                  struct husk_err *err);
+
+/* Start all vCPUs, the first at entry. */
+int machine_start(struct machine *machine, const struct boot_entry *entry,
+                  struct husk_err *err);
+
+/* Stop and join all vCPUs. Loop thread; safe to repeat. */
+void machine_stop(struct machine *machine);
+
+#endif
