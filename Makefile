@@ -75,9 +75,11 @@ $(O)/husk: $(call obj,$(CMD)) $(O)/libhusk.a
 
 # Boot a guest that drives a probed device, on a machine that has nothing yet.
 run:
-	@$(MAKE) --no-print-directory deps
+	@$(MAKE) --no-print-directory deps DEPS='$(DEPS) $(KVM_DEPS)'
+	@$(KVM_FETCH)
 	@$(MAKE) --no-print-directory all
-	$(O)/husk run $(O)/guests/devices.elf -d exec=$(O)/backends/husk-rng
+	tests/lab/on-kvm $(O)/run $(CACHE) \
+	  $(O)/husk run $(O)/guests/devices.elf -d exec=$(O)/backends/husk-rng
 
 include guests/guests.mk tests/tests.mk tests/bench/bench.mk
 include tests/fuzz/fuzz.mk tests/lab/lab.mk

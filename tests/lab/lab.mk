@@ -15,6 +15,13 @@ LINUX_DEPS = cpio e2fsprogs iproute2 qemu-system-x86
 LAB_DEPS = $(LINUX_DEPS) qemu-system-common qemu-utils make flex bison bc \
   perl libelf-dev xz-utils
 
+# A host without a usable /dev/kvm has one in QEMU's emulator, with a kernel of
+# Debian's.
+ifneq ($(shell test -r /dev/kvm && test -w /dev/kvm && echo kvm),kvm)
+KVM_DEPS = cpio qemu-system-x86
+KVM_FETCH = guests/linux/fetch $(CACHE) generic
+endif
+
 check-lab:
 	@$(MAKE) --no-print-directory deps DEPS='$(DEPS) $(LAB_DEPS)'
 	@guests/linux/fetch $(CACHE) generic cloud
