@@ -42,9 +42,10 @@ typedef int (*frontend_done)(struct frontend *fe,
 struct frontend_pending {
     unsigned n_fds; /* descriptors that come with it */
     uint32_t request;
-    uint32_t arg;      /* for done */
-    uint32_t min, max; /* bytes of payload that are accepted */
-    bool optional;     /* may be passed over, done gets NULL then */
+    uint32_t arg;             /* for done */
+    struct vring_given *ring; /* for done: outlives the answer */
+    uint32_t min, max;        /* bytes of payload that are accepted */
+    bool optional;            /* may be passed over, done gets NULL then */
     frontend_done done;
 };
 
@@ -59,15 +60,14 @@ struct frontend {
     bool lost;
     struct husk_err err; /* why */
 
-    uint64_t features;        /* VIRTIO and vhost feature bits as offered */
-    uint64_t protocol;        /* protocol features as offered */
-    uint64_t acked;           /* and as acknowledged */
-    uint64_t queue_num;       /* GET_QUEUE_NUM's answer, 0 if none */
-    uint64_t max_slots;       /* GET_MAX_MEM_SLOTS's answer */
-    uint64_t driver_features; /* what the guest accepted */
-    uint8_t device_status;    /* GET_STATUS's answer */
-    bool memory_sent;         /* once a connection */
-    int inflight_fd;          /* of the back-end's inflight area; -1: none */
+    uint64_t features;     /* VIRTIO and vhost feature bits as offered */
+    uint64_t protocol;     /* protocol features as offered */
+    uint64_t acked;        /* and as acknowledged */
+    uint64_t queue_num;    /* GET_QUEUE_NUM's answer, 0 if none */
+    uint64_t max_slots;    /* GET_MAX_MEM_SLOTS's answer */
+    uint8_t device_status; /* GET_STATUS's answer */
+    bool memory_sent;      /* once a connection */
+    int inflight_fd;       /* of the back-end's inflight area; -1: none */
     struct vu_inflight inflight;
 
     uint32_t config_size;
@@ -149,9 +149,8 @@ int frontend_config_refresh(struct frontend *fe);
  */
 int frontend_send_statuses(struct frontend *fe, const uint8_t *statuses,
                            unsigned n, uint64_t features);
-int frontend_get_inflight(struct frontend *fe, const struct vring *rings,
-                          unsigned n);
-int frontend_send_rings(struct frontend *fe, struct vring *rings, unsigned n,
+int frontend_get_inflight(struct frontend *fe, const struct vrings *rings);
+int frontend_send_rings(struct frontend *fe, const struct vrings *rings,
                         uint8_t status);
 
 /* Bytes of config space, at most VU_MAX_CONFIG of them. */
@@ -162,8 +161,7 @@ int frontend_send_config(struct frontend *fe, uint32_t offset, const void *data,
 void frontend_drop_inflight(struct frontend *fe);
 
 /* A kick for each ring that the back-end has. */
-int frontend_kick_all(struct frontend *fe, const struct vring *rings,
-                      unsigned n);
+int frontend_kick_all(struct frontend *fe, const struct vrings *rings);
 
 /* Whether the back-end's memory slots are enough: 0, or the connection is lost
  * (-EPROTO). Memory that is not there yet needs none. */
@@ -183,27 +181,28 @@ int frontend_features(struct frontend *fe, uint64_t features, uint8_t status,
 
 /*
  * DRIVER_OK: the memory table if this connection has not had it, then those of
- * the n rings that are ready, then the status, then a kick each.
+ * the rings that are ready, then the status, then a kick each.
  */
-int frontend_start(struct frontend *fe, struct vring *rings, unsigned n,
+int frontend_start(struct frontend *fe, const struct vrings *rings,
                    uint8_t status, uint64_t deadline);
 
 /* One ring more, or again, while the device runs. */
-int frontend_ring_start(struct frontend *fe, struct vring *rings,
+int frontend_ring_start(struct frontend *fe, const struct vrings *rings,
                         unsigned index, uint64_t deadline);
-int frontend_ring_stop(struct frontend *fe, struct vring *rings, unsigned index,
-                       uint64_t deadline);
+/* Where the back-end stopped is in the ring's base then. */
+int frontend_ring_stop(struct frontend *fe, const struct vrings *rings,
+                       unsigned index, uint64_t deadline);
 
 /* A kick that the guest gave by a register: only where kicks go by message. */
 int frontend_kick(struct frontend *fe, uint32_t index);
 
 /* Status 0: started rings are stopped, the device is reset, the connection
  * stays. */
-int frontend_reset(struct frontend *fe, struct vring *rings, unsigned n,
+int frontend_reset(struct frontend *fe, const struct vrings *rings,
                    uint64_t deadline);
 
 /* The same without waiting: nothing is due any more when it is done. */
-int frontend_send_reset(struct frontend *fe, struct vring *rings, unsigned n);
+int frontend_send_reset(struct frontend *fe, const struct vrings *rings);
 
 /* Write size bytes of config space at offset, and read all of it back. */
 int frontend_config_write(struct frontend *fe, uint32_t offset,

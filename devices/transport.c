@@ -9,13 +9,14 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/eventfd.h>
 #include <time.h>
-#include <unistd.h>
+#ifdef __SANITIZE_THREAD__
+#include <sanitizer/tsan_interface.h>
+#endif
 
 #include "devices/deadline.h"
 #include "devices/doorbell.h"
-#include "devices/virtio.h"
+#include "devices/registers.h"
 
 #define PAGE   4096u
 #define VENDOR 0x6b737568u /* "husk" */
@@ -41,48 +42,21 @@ uint64_t transport_shown(uint64_t features)
     return features & ~HIDDEN;
 }
 
-/* A register as the guest reads it. The guest may be reading right now. */
-static void show(struct transport *t, uint32_t offset, uint32_t value)
-{
-    __atomic_store_n((uint32_t *)(void *)(t->window.page + offset), value,
-                     __ATOMIC_RELEASE);
-}
-
-static uint32_t shown(const struct transport *t, uint32_t offset)
-{
-    return __atomic_load_n((uint32_t *)(void *)(t->window.page + offset),
-                           __ATOMIC_RELAXED);
-}
-
 static void interrupt(struct transport *t)
 {
     doorbell_ring(t->call_fd);
-}
-
-static struct vring *selected(struct transport *t)
-{
-    return t->queue_sel < t->is.vqs ? &t->rings[t->queue_sel] : NULL;
-}
-
-static void show_selected(struct transport *t)
-{
-    const struct vring *ring = selected(t);
-
-    show(t, VIRTIO_MMIO_QUEUE_NUM_MAX, ring ? t->is.queue_size : 0);
-    show(t, VIRTIO_MMIO_QUEUE_READY, ring ? ring->ready : 0);
-    show(t, VIRTIO_MMIO_QUEUE_RESET, 0);
 }
 
 static void show_features(struct transport *t)
 {
     uint64_t words = t->feature_sel > 1 ? 0 : t->shown >> 32 * t->feature_sel;
 
-    show(t, VIRTIO_MMIO_DEVICE_FEATURES, (uint32_t)words);
+    registers_show(t, VIRTIO_MMIO_DEVICE_FEATURES, (uint32_t)words);
 }
 
 static void show_status(struct transport *t)
 {
-    show(t, VIRTIO_MMIO_STATUS, t->status);
+    registers_show(t, VIRTIO_MMIO_STATUS, t->status);
 }
 
 /* 4.2.2: all ones where there is no such region. Linux takes 0 for one. */
@@ -93,29 +67,25 @@ static void show_shm(struct transport *t)
     uint64_t size = region ? region->size : UINT64_MAX;
     uint64_t base = region ? region->base : UINT64_MAX;
 
-    show(t, VIRTIO_MMIO_SHM_LEN, (uint32_t)size);
-    show(t, VIRTIO_MMIO_SHM_LEN + 4, (uint32_t)(size >> 32));
-    show(t, VIRTIO_MMIO_SHM_BASE, (uint32_t)base);
-    show(t, VIRTIO_MMIO_SHM_BASE + 4, (uint32_t)(base >> 32));
+    registers_show(t, VIRTIO_MMIO_SHM_LEN, (uint32_t)size);
+    registers_show(t, VIRTIO_MMIO_SHM_LEN + 4, (uint32_t)(size >> 32));
+    registers_show(t, VIRTIO_MMIO_SHM_BASE, (uint32_t)base);
+    registers_show(t, VIRTIO_MMIO_SHM_BASE + 4, (uint32_t)(base >> 32));
 }
 
 /* All registers as they are at start and after a reset. */
 static void show_reset(struct transport *t)
 {
     t->status = 0;
-    t->feature_sel = t->driver_sel = t->queue_sel = t->shm_sel = 0;
-    t->driver_features = 0;
+    t->feature_sel = t->driver_sel = t->shm_sel = 0;
+    t->rings.driver_features = 0;
     t->driver_beyond = false;
     t->n_history = 0;
     t->epoch++;
-    for (unsigned i = 0; i < t->is.vqs; i++) {
-        struct vring *ring = &t->rings[i];
-
-        *ring = (struct vring){ .kick = ring->kick, .direct = ring->direct };
-    }
-    show(t, VIRTIO_MMIO_INTERRUPT_STATUS, 0);
+    queues_reset(t);
+    registers_show(t, VIRTIO_MMIO_INTERRUPT_STATUS, 0);
     show_features(t);
-    show_selected(t);
+    queues_show_selected(t);
     show_shm(t);
     show_status(t);
 }
@@ -135,15 +105,12 @@ int transport_init(struct transport *t, const struct window *window,
     t->ack_fd = ack_fd;
     t->ops = ops;
     t->ctx = ctx;
-    t->rings = calloc(identity->vqs, sizeof *t->rings);
-    if (!t->rings)
+    if (vrings_init(&t->rings, identity->vqs) < 0)
         return -ENOMEM;
-    for (unsigned i = 0; i < identity->vqs; i++)
-        t->rings[i].kick = -1;
-    show(t, VIRTIO_MMIO_MAGIC, VIRTIO_MMIO_MAGIC_VALUE);
-    show(t, VIRTIO_MMIO_VERSION, 2);
-    show(t, VIRTIO_MMIO_DEVICE_ID, identity->id);
-    show(t, VIRTIO_MMIO_VENDOR_ID, VENDOR);
+    registers_show(t, VIRTIO_MMIO_MAGIC, VIRTIO_MMIO_MAGIC_VALUE);
+    registers_show(t, VIRTIO_MMIO_VERSION, 2);
+    registers_show(t, VIRTIO_MMIO_DEVICE_ID, identity->id);
+    registers_show(t, VIRTIO_MMIO_VENDOR_ID, VENDOR);
     if (identity->config_size)
         memcpy(t->window.page + VIRTIO_MMIO_CONFIG, identity->config,
                identity->config_size);
@@ -153,11 +120,7 @@ int transport_init(struct transport *t, const struct window *window,
 
 void transport_fini(struct transport *t)
 {
-    for (unsigned i = 0; t->rings && i < t->is.vqs; i++)
-        if (t->rings[i].kick >= 0)
-            close(t->rings[i].kick);
-    free(t->rings);
-    t->rings = NULL;
+    vrings_fini(&t->rings);
     pthread_mutex_destroy(&t->lock);
 }
 
@@ -179,8 +142,9 @@ void transport_needs_reset(struct transport *t, bool lost)
         return;
     t->status |= VIRTIO_STATUS_NEEDS_RESET;
     if (t->status & VIRTIO_STATUS_DRIVER_OK) {
-        show(t, VIRTIO_MMIO_INTERRUPT_STATUS,
-             shown(t, VIRTIO_MMIO_INTERRUPT_STATUS) | VIRTIO_MMIO_INT_CONFIG);
+        registers_show(t, VIRTIO_MMIO_INTERRUPT_STATUS,
+                       registers_shown(t, VIRTIO_MMIO_INTERRUPT_STATUS) |
+                           VIRTIO_MMIO_INT_CONFIG);
         show_status(t);
         interrupt(t);
     } else {
@@ -189,7 +153,7 @@ void transport_needs_reset(struct transport *t, bool lost)
 }
 
 /* What a call behind the registers returned. */
-static bool went_well(struct transport *t, int rc)
+bool registers_went_well(struct transport *t, int rc)
 {
     if (rc < 0 && rc != -ECANCELED)
         transport_needs_reset(t, true);
@@ -200,7 +164,7 @@ static bool went_well(struct transport *t, int rc)
 static void reset_without_waiting(struct transport *t)
 {
     if (!t->lost)
-        went_well(t, t->ops->send_reset(t->ctx, t->rings, t->is.vqs));
+        registers_went_well(t, t->ops->send_reset(t->ctx, &t->rings));
     show_reset(t);
 }
 
@@ -223,12 +187,42 @@ void transport_work(struct transport *t)
         transport_unlock(t);
 }
 
-static bool lock_until(struct transport *t, uint64_t deadline)
+/* ThreadSanitizer does not know pthread_mutex_clocklock() by itself. */
+#ifdef __SANITIZE_THREAD__
+static void before_lock(pthread_mutex_t *lock)
+{
+    __tsan_mutex_pre_lock(lock, __tsan_mutex_try_lock);
+}
+
+static void after_lock(pthread_mutex_t *lock, bool locked)
+{
+    __tsan_mutex_post_lock(
+        lock,
+        __tsan_mutex_try_lock | (locked ? 0 : __tsan_mutex_try_lock_failed), 0);
+}
+#else
+static void before_lock(pthread_mutex_t *lock)
+{
+    (void)lock;
+}
+
+static void after_lock(pthread_mutex_t *lock, bool locked)
+{
+    (void)lock;
+    (void)locked;
+}
+#endif
+
+bool registers_lock_until(struct transport *t, uint64_t deadline)
 {
     struct timespec until = { .tv_sec = (time_t)(deadline / 1000000000u),
                               .tv_nsec = (long)(deadline % 1000000000u) };
+    int rc;
 
-    return pthread_mutex_clocklock(&t->lock, CLOCK_MONOTONIC, &until) == 0;
+    before_lock(&t->lock);
+    rc = pthread_mutex_clocklock(&t->lock, CLOCK_MONOTONIC, &until);
+    after_lock(&t->lock, rc == 0);
+    return rc == 0;
 }
 
 void transport_config(struct transport *t, const uint8_t *config, bool notify)
@@ -246,56 +240,14 @@ void transport_config(struct transport *t, const uint8_t *config, bool notify)
         return; /* the guest goes on with what it has */
     memcpy(copy, t->window.page, t->window.size);
     memcpy(copy + VIRTIO_MMIO_CONFIG, config, t->is.config_size);
-    word = shown(t, VIRTIO_MMIO_CONFIG_GEN) + changed;
+    word = registers_shown(t, VIRTIO_MMIO_CONFIG_GEN) + changed;
     memcpy(copy + VIRTIO_MMIO_CONFIG_GEN, &word, sizeof word);
-    word = shown(t, VIRTIO_MMIO_INTERRUPT_STATUS) |
+    word = registers_shown(t, VIRTIO_MMIO_INTERRUPT_STATUS) |
            (notify ? VIRTIO_MMIO_INT_CONFIG : 0);
     memcpy(copy + VIRTIO_MMIO_INTERRUPT_STATUS, &word, sizeof word);
     if (window_replace(&t->window, copy) == 0 && notify)
         interrupt(t);
     free(copy);
-}
-
-/* 2.7 and 2.8: where the three parts of a ring may lie, and how long they are
- */
-static bool ring_fits(const struct transport *t, const struct vring *ring)
-{
-    uint64_t n = ring->num;
-    bool packed = t->driver_features & VIRTIO_F_RING_PACKED;
-    uint64_t driver = packed ? 4 : 6 + 2 * n, device = packed ? 4 : 6 + 8 * n;
-
-    if (n == 0 || n > t->is.queue_size || (!packed && n & (n - 1)))
-        return false;
-    if (ring->desc % 16 || ring->driver % (packed ? 4 : 2) || ring->device % 4)
-        return false;
-    return mem_at(t->mem, ring->desc, 16 * n) &&
-           mem_at(t->mem, ring->driver, driver) &&
-           mem_at(t->mem, ring->device, device);
-}
-
-/*
- * The kick descriptor of a ring, made when it is first used, and taken by KVM
- * where there is room: never taken away again, which would cost a grace period.
- */
-static void prepare_kick(struct transport *t, unsigned index)
-{
-    struct vring *ring = &t->rings[index];
-
-    if (ring->kick < 0) {
-        int fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-
-        if (fd < 0)
-            return; /* which loses the device, with a line, at its start */
-        __atomic_store_n(&ring->kick, fd, __ATOMIC_RELEASE);
-    }
-    if (!ring->direct && !t->is.inband) {
-        int rc = window_notify(&t->window, VIRTIO_MMIO_QUEUE_NOTIFY, index,
-                               ring->kick);
-
-        ring->direct = rc == 0;
-        if (rc < 0 && rc != -ENODEV)
-            t->kicks_refused++;
-    }
 }
 
 static void prepare_ack(struct transport *t)
@@ -311,32 +263,24 @@ static bool accept_features(struct transport *t, uint8_t status,
     bool accepted = false;
     int rc;
 
-    if (t->lost || t->driver_beyond || t->driver_features & ~t->shown ||
-        !(t->driver_features & VIRTIO_F_VERSION_1))
+    if (t->lost || t->driver_beyond || t->rings.driver_features & ~t->shown ||
+        !(t->rings.driver_features & VIRTIO_F_VERSION_1))
         return false;
-    rc = t->ops->features(t->ctx, t->driver_features, status, &accepted,
+    rc = t->ops->features(t->ctx, t->rings.driver_features, status, &accepted,
                           deadline);
-    return went_well(t, rc) && accepted;
+    return registers_went_well(t, rc) && accepted;
 }
 
 static void start(struct transport *t, uint8_t status, uint64_t deadline)
 {
-    for (unsigned i = 0; i < t->is.vqs; i++) {
-        struct vring *ring = &t->rings[i];
-
-        /* the features may have changed since it was made ready */
-        if (ring->ready && !ring_fits(t, ring))
-            ring->ready = false;
-        if (ring->ready)
-            prepare_kick(t, i);
-    }
-    show_selected(t);
+    queues_prepare(t);
     prepare_ack(t);
     t->status = status;
-    show(t, VIRTIO_MMIO_INTERRUPT_STATUS, VIRTIO_MMIO_INT_VRING);
+    registers_show(t, VIRTIO_MMIO_INTERRUPT_STATUS, VIRTIO_MMIO_INT_VRING);
     if (!t->lost)
-        went_well(t, t->ops->start(t->ctx, t->rings, t->is.vqs,
-                                   status & STATUS_WRITABLE, deadline));
+        registers_went_well(t,
+                            t->ops->start(t->ctx, &t->rings,
+                                          status & STATUS_WRITABLE, deadline));
 }
 
 /* The driver's steps, for a back-end that comes back. */
@@ -350,7 +294,7 @@ static void remember(struct transport *t, uint8_t status)
 static void reset(struct transport *t, uint64_t deadline)
 {
     if (!t->lost)
-        went_well(t, t->ops->reset(t->ctx, t->rings, t->is.vqs, deadline));
+        registers_went_well(t, t->ops->reset(t->ctx, &t->rings, deadline));
     show_reset(t);
 }
 
@@ -393,110 +337,8 @@ static void write_status(struct transport *t, uint32_t value, uint64_t deadline)
     if (added & VIRTIO_STATUS_DRIVER_OK)
         start(t, want | keep, deadline);
     else if (added && !(added & VIRTIO_STATUS_FEATURES_OK) && !t->lost)
-        went_well(t, t->ops->status(t->ctx, want, deadline));
+        registers_went_well(t, t->ops->status(t->ctx, want, deadline));
     show_status(t);
-}
-
-static bool running(const struct transport *t)
-{
-    return t->status & VIRTIO_STATUS_DRIVER_OK;
-}
-
-/* Whether the selected ring's registers may be written now. */
-static bool writable(const struct transport *t, const struct vring *ring)
-{
-    return !ring->ready && (!running(t) || ring->stopped);
-}
-
-static void write_ready(struct transport *t, struct vring *ring, uint32_t value,
-                        uint64_t deadline)
-{
-    if (value == 0 && ring->ready && !running(t)) {
-        ring->ready = false;
-    } else if (value == 1 && writable(t, ring) && ring_fits(t, ring)) {
-        ring->ready = true;
-        if (running(t)) {
-            unsigned index = (unsigned)(ring - t->rings);
-
-            ring->stopped = false;
-            t->epoch++;
-            prepare_kick(t, index);
-            if (!t->lost)
-                went_well(
-                    t, t->ops->ring_start(t->ctx, t->rings, index, deadline));
-        }
-    }
-    show(t, VIRTIO_MMIO_QUEUE_READY, ring->ready);
-}
-
-/* 2.6.1, 4.2.2: the ring is the driver's again when this returns. */
-static void write_reset(struct transport *t, struct vring *ring, uint32_t value,
-                        uint64_t deadline)
-{
-    if (value != 1 || !running(t) || !ring->ready ||
-        !(t->driver_features & VIRTIO_F_RING_RESET))
-        return;
-    show(t, VIRTIO_MMIO_QUEUE_RESET, 1);
-    t->epoch++;
-    if (!t->lost && ring->started)
-        went_well(t, t->ops->ring_stop(t->ctx, t->rings,
-                                       (unsigned)(ring - t->rings), deadline));
-    *ring = (struct vring){ .kick = ring->kick,
-                            .direct = ring->direct,
-                            .stopped = true };
-    show_selected(t);
-}
-
-static void low(gpa_t *address, uint32_t value)
-{
-    *address = (*address & ~(gpa_t)UINT32_MAX) | value;
-}
-
-static void high(gpa_t *address, uint32_t value)
-{
-    *address = (*address & UINT32_MAX) | (gpa_t)value << 32;
-}
-
-static void write_ring(struct transport *t, uint32_t offset, uint32_t value,
-                       uint64_t deadline)
-{
-    struct vring *ring = selected(t);
-
-    if (!ring)
-        return;
-    if (offset == VIRTIO_MMIO_QUEUE_READY) {
-        write_ready(t, ring, value, deadline);
-        return;
-    }
-    if (offset == VIRTIO_MMIO_QUEUE_RESET) {
-        write_reset(t, ring, value, deadline);
-        return;
-    }
-    if (!writable(t, ring))
-        return;
-    switch (offset) {
-    case VIRTIO_MMIO_QUEUE_NUM:
-        ring->num = value;
-        break;
-    case VIRTIO_MMIO_QUEUE_DESC:
-        low(&ring->desc, value);
-        break;
-    case VIRTIO_MMIO_QUEUE_DESC + 4:
-        high(&ring->desc, value);
-        break;
-    case VIRTIO_MMIO_QUEUE_DRIVER:
-        low(&ring->driver, value);
-        break;
-    case VIRTIO_MMIO_QUEUE_DRIVER + 4:
-        high(&ring->driver, value);
-        break;
-    case VIRTIO_MMIO_QUEUE_DEVICE:
-        low(&ring->device, value);
-        break;
-    case VIRTIO_MMIO_QUEUE_DEVICE + 4:
-        high(&ring->device, value);
-        break;
-    }
 }
 
 static void write_driver_features(struct transport *t, uint32_t value)
@@ -509,17 +351,17 @@ static void write_driver_features(struct transport *t, uint32_t value)
         t->driver_beyond |= value != 0;
         return;
     }
-    t->driver_features &= ~((uint64_t)UINT32_MAX << shift);
-    t->driver_features |= (uint64_t)value << shift;
+    t->rings.driver_features &= ~((uint64_t)UINT32_MAX << shift);
+    t->rings.driver_features |= (uint64_t)value << shift;
 }
 
 /* Acknowledging the used-buffer bit changes nothing, see transport.h. */
 static void write_ack(struct transport *t, uint32_t value)
 {
-    uint32_t pending = shown(t, VIRTIO_MMIO_INTERRUPT_STATUS);
+    uint32_t pending = registers_shown(t, VIRTIO_MMIO_INTERRUPT_STATUS);
 
-    show(t, VIRTIO_MMIO_INTERRUPT_STATUS,
-         pending & ~(value & VIRTIO_MMIO_INT_CONFIG));
+    registers_show(t, VIRTIO_MMIO_INTERRUPT_STATUS,
+                   pending & ~(value & VIRTIO_MMIO_INT_CONFIG));
 }
 
 static void write_register(struct transport *t, uint32_t offset, uint32_t value,
@@ -538,7 +380,7 @@ static void write_register(struct transport *t, uint32_t offset, uint32_t value,
         break;
     case VIRTIO_MMIO_QUEUE_SEL:
         t->queue_sel = value;
-        show_selected(t);
+        queues_show_selected(t);
         break;
     case VIRTIO_MMIO_INTERRUPT_ACK:
         write_ack(t, value);
@@ -551,30 +393,9 @@ static void write_register(struct transport *t, uint32_t offset, uint32_t value,
         show_shm(t);
         break;
     default:
-        write_ring(t, offset, value, deadline);
+        queues_write(t, offset, value, deadline);
         break;
     }
-}
-
-/* A kick that KVM did not take. Needs no lock: a kick descriptor stays, and
- * only one that goes by message needs the connection. */
-static void notify(struct transport *t, uint32_t index, uint64_t deadline)
-{
-    int fd;
-
-    if (index >= t->is.vqs)
-        return;
-    if (t->is.inband) {
-        if (lock_until(t, deadline)) {
-            if (t->rings[index].started && !t->lost)
-                went_well(t, t->ops->kick(t->ctx, index, deadline));
-            transport_unlock(t);
-        }
-        return;
-    }
-    fd = __atomic_load_n(&t->rings[index].kick, __ATOMIC_ACQUIRE);
-    if (fd >= 0)
-        doorbell_ring(fd);
 }
 
 static void write_config(struct transport *t, uint64_t offset, const void *data,
@@ -583,8 +404,8 @@ static void write_config(struct transport *t, uint64_t offset, const void *data,
     if (t->lost || offset > t->is.config_size ||
         size > t->is.config_size - offset)
         return;
-    went_well(t, t->ops->config_write(t->ctx, (uint32_t)offset, data, size,
-                                      deadline));
+    registers_went_well(t, t->ops->config_write(t->ctx, (uint32_t)offset, data,
+                                                size, deadline));
 }
 
 void transport_write(struct transport *t, uint64_t offset, const void *data,
@@ -599,10 +420,10 @@ void transport_write(struct transport *t, uint64_t offset, const void *data,
     memcpy(&value, data, size);
     deadline = deadline_now() + (uint64_t)(t->is.deadline * 1e9);
     if (offset == VIRTIO_MMIO_QUEUE_NOTIFY) {
-        notify(t, value, deadline);
+        queues_notify(t, value, deadline);
         return;
     }
-    if (!lock_until(t, deadline)) {
+    if (!registers_lock_until(t, deadline)) {
         /* whoever holds it is about to lose the device; 0 is 0 all the same */
         if (offset == VIRTIO_MMIO_STATUS && value == 0) {
             atomic_store(&t->reset, true);
@@ -617,18 +438,36 @@ void transport_write(struct transport *t, uint64_t offset, const void *data,
     transport_unlock(t);
 }
 
+/*
+ * As the guest's own read of the page: without the lock, each byte or aligned
+ * word whole. Acquire order, the counterpart of registers_show().
+ */
 void transport_read(struct transport *t, uint64_t offset, void *data,
                     unsigned size)
 {
+    uint8_t *bytes = data;
+
     memset(data, 0, size);
-    if (offset < t->window.size && size <= t->window.size - offset)
-        memcpy(data, t->window.page + offset, size);
+    if (offset >= t->window.size || size > t->window.size - offset)
+        return;
+    if (size == 4 && offset % 4 == 0) {
+        uint32_t word = atomic_load_explicit(
+            (_Atomic uint32_t *)(void *)(t->window.page + offset),
+            memory_order_acquire);
+
+        memcpy(data, &word, sizeof word);
+        return;
+    }
+    for (unsigned i = 0; i < size; i++)
+        bytes[i] = atomic_load_explicit(
+            (_Atomic uint8_t *)(t->window.page + offset + i),
+            memory_order_acquire);
 }
 
 void transport_reboot(struct transport *t)
 {
     reset_without_waiting(t);
     t->ack_direct = false;
-    for (unsigned i = 0; i < t->is.vqs; i++)
-        t->rings[i].direct = false;
+    for (unsigned i = 0; i < t->rings.n; i++)
+        t->rings.given[i].direct = false;
 }

@@ -27,14 +27,14 @@ struct transport_ops {
     int (*status)(void *ctx, uint8_t status, uint64_t deadline);
     int (*features)(void *ctx, uint64_t features, uint8_t status,
                     bool *accepted, uint64_t deadline);
-    int (*start)(void *ctx, struct vring *rings, unsigned n, uint8_t status,
+    int (*start)(void *ctx, const struct vrings *rings, uint8_t status,
                  uint64_t deadline);
-    int (*ring_start)(void *ctx, struct vring *rings, unsigned index,
+    int (*ring_start)(void *ctx, const struct vrings *rings, unsigned index,
                       uint64_t deadline);
-    int (*ring_stop)(void *ctx, struct vring *rings, unsigned index,
+    int (*ring_stop)(void *ctx, const struct vrings *rings, unsigned index,
                      uint64_t deadline);
-    int (*reset)(void *ctx, struct vring *rings, unsigned n, uint64_t deadline);
-    int (*send_reset)(void *ctx, struct vring *rings, unsigned n); /* no wait */
+    int (*reset)(void *ctx, const struct vrings *rings, uint64_t deadline);
+    int (*send_reset)(void *ctx, const struct vrings *rings); /* no wait */
     int (*config_write)(void *ctx, uint32_t offset, const void *data,
                         uint32_t size, uint64_t deadline);
     /* a kick by message, where rings have no kick descriptor */
@@ -73,9 +73,8 @@ struct transport {
     atomic_bool work;  /* leave() is wanted, by the loop */
     atomic_bool reset; /* the guest's, which could not have the lock in time */
 
-    struct vring *rings; /* is.vqs of them */
+    struct vrings rings; /* is.vqs of them */
     uint32_t feature_sel, driver_sel, queue_sel, shm_sel;
-    uint64_t driver_features;
     bool driver_beyond; /* the guest accepted a bit above 63 */
     uint8_t status;
     /* statuses in the order in which the driver wrote them, since reset */

@@ -8,6 +8,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -17,6 +18,34 @@
 
 /* Where a packed ring starts: index 0 and wrap counter 1, both sides. */
 #define PACKED_BASE 0x80008000u
+
+int vrings_init(struct vrings *rings, unsigned n)
+{
+    rings->n = 0;
+    rings->ring = calloc(n, sizeof *rings->ring);
+    rings->given = calloc(n, sizeof *rings->given);
+    if (!rings->ring || !rings->given) {
+        vrings_fini(rings);
+        return -ENOMEM;
+    }
+    rings->n = n;
+    for (unsigned i = 0; i < n; i++)
+        atomic_init(&rings->given[i].kick, -1);
+    return 0;
+}
+
+void vrings_fini(struct vrings *rings)
+{
+    for (unsigned i = 0; i < rings->n; i++) {
+        int fd = vring_kick_fd(&rings->given[i]);
+
+        if (fd >= 0)
+            close(fd);
+    }
+    free(rings->ring);
+    free(rings->given);
+    *rings = (struct vrings){ 0 };
+}
 
 static int base_done(struct frontend *fe,
                      const struct frontend_pending *pending,
@@ -31,6 +60,8 @@ static int base_done(struct frontend *fe,
                              "GET_VRING_BASE of ring %u was "
                              "answered for ring %u",
                              pending->arg, state.index);
+    pending->ring->base = state.num;
+    pending->ring->has_base = true;
     return 0;
 }
 
@@ -183,19 +214,22 @@ static bool is_inband(const struct frontend *fe)
  * used index is in guest memory. A packed ring's place is known to the inflight
  * area alone.
  */
-static uint32_t ring_base(const struct frontend *fe, const struct vring *ring,
-                          bool resume)
+static uint32_t ring_base(const struct frontend *fe, const struct vrings *rings,
+                          uint32_t index, bool resume)
 {
-    const uint8_t *used = mem_at(fe->mem, ring->device, 4);
+    const uint8_t *used = mem_at(fe->mem, rings->ring[index].device, 4);
 
-    if (fe->driver_features & VIRTIO_F_RING_PACKED)
+    if (rings->driver_features & VIRTIO_F_RING_PACKED)
         return PACKED_BASE;
     return resume ? (uint32_t)(used[2] | used[3] << 8) : 0;
 }
 
-static int send_ring(struct frontend *fe, struct vring *ring, uint32_t index,
-                     bool resume)
+static int send_ring(struct frontend *fe, const struct vrings *rings,
+                     uint32_t index, bool resume)
 {
+    const struct vring *ring = &rings->ring[index];
+    struct vring_given *given = &rings->given[index];
+    int kick_fd = vring_kick_fd(given);
     struct vu_vring_addr addr = {
         .index = index,
         .desc = user_addr(fe, ring->desc),
@@ -204,25 +238,25 @@ static int send_ring(struct frontend *fe, struct vring *ring, uint32_t index,
     };
     int rc;
 
-    if (ring->kick < 0)
+    if (kick_fd < 0)
         return frontend_lose(fe, -EMFILE,
                              "no descriptor is left for the kicks "
                              "of ring %u",
                              index);
-    doorbell_take(
-        ring->kick); /* one from before a reset is not for this ring */
-    ring->started = true;
+    doorbell_take(kick_fd); /* one from before a reset is not for this ring */
+    given->started = true;
+    given->has_base = false;
     if ((rc = set_state(fe, VU_SET_VRING_NUM, index, ring->num)) < 0 ||
         (rc = frontend_setup(fe, VU_SET_VRING_ADDR, &addr, sizeof addr, NULL, 0,
                              index)) < 0 ||
         (rc = set_state(fe, VU_SET_VRING_BASE, index,
-                        ring_base(fe, ring, resume))) < 0)
+                        ring_base(fe, rings, index, resume))) < 0)
         return rc;
     /* in-band, calls and errors come by the channel, and kicks go by message */
     if (!is_inband(fe) &&
         ((rc = set_fd(fe, VU_SET_VRING_ERR, index, fe->err_fd)) < 0 ||
          (rc = set_fd(fe, VU_SET_VRING_CALL, index, fe->call_fd)) < 0 ||
-         (rc = set_fd(fe, VU_SET_VRING_KICK, index, ring->kick)) < 0))
+         (rc = set_fd(fe, VU_SET_VRING_KICK, index, kick_fd)) < 0))
         return rc;
     if (!(fe->features & VHOST_F_PROTOCOL_FEATURES))
         return 0; /* without bit 30 a ring starts enabled */
@@ -236,11 +270,11 @@ int frontend_kick(struct frontend *fe, uint32_t index)
     return frontend_send(fe, VU_VRING_KICK, &state, sizeof state, NULL, 0);
 }
 
-static int kick(struct frontend *fe, const struct vring *ring, uint32_t index)
+static int kick(struct frontend *fe, const struct vrings *rings, uint32_t index)
 {
     if (is_inband(fe))
         return frontend_kick(fe, index);
-    doorbell_ring(ring->kick);
+    doorbell_ring(vring_kick_fd(&rings->given[index]));
     return 0;
 }
 
@@ -257,7 +291,6 @@ int frontend_features(struct frontend *fe, uint64_t features, uint8_t status,
     uint64_t all = features | (fe->features & VHOST_F_PROTOCOL_FEATURES);
     int rc;
 
-    fe->driver_features = features;
     *accepted = true;
     if ((rc = frontend_send(fe, VU_SET_FEATURES, &all, sizeof all, NULL, 0)) <
             0 ||
@@ -294,17 +327,16 @@ static int inflight_done(struct frontend *fe,
     return 0;
 }
 
-int frontend_get_inflight(struct frontend *fe, const struct vring *rings,
-                          unsigned n)
+int frontend_get_inflight(struct frontend *fe, const struct vrings *rings)
 {
-    struct vu_inflight area = { .num_queues = (uint16_t)n };
+    struct vu_inflight area = { .num_queues = (uint16_t)rings->n };
     int rc;
 
     if (!(fe->acked & VU_PF_INFLIGHT_SHMFD) || fe->inflight_fd >= 0)
         return 0;
-    for (unsigned i = 0; i < n; i++)
-        if (rings[i].ready && rings[i].num > area.queue_size)
-            area.queue_size = (uint16_t)rings[i].num;
+    for (unsigned i = 0; i < rings->n; i++)
+        if (rings->ring[i].ready && rings->ring[i].num > area.queue_size)
+            area.queue_size = (uint16_t)rings->ring[i].num;
     if (area.queue_size == 0)
         return 0;
     fe->inflight = area;
@@ -350,41 +382,40 @@ static int send_inflight(struct frontend *fe)
     return rc;
 }
 
-static int send_rings(struct frontend *fe, struct vring *rings, unsigned n,
+static int send_rings(struct frontend *fe, const struct vrings *rings,
                       uint8_t status, bool resume)
 {
     int rc = send_inflight(fe);
 
-    for (unsigned i = 0; i < n && rc == 0; i++)
-        if (rings[i].ready && !rings[i].started)
-            rc = send_ring(fe, &rings[i], i, resume);
+    for (unsigned i = 0; i < rings->n && rc == 0; i++)
+        if (rings->ring[i].ready && !rings->given[i].started)
+            rc = send_ring(fe, rings, i, resume);
     if (rc == 0)
         rc = set_status(fe, status);
     return rc < 0 ? rc : fence(fe);
 }
 
-int frontend_kick_all(struct frontend *fe, const struct vring *rings,
-                      unsigned n)
+int frontend_kick_all(struct frontend *fe, const struct vrings *rings)
 {
     int rc = 0;
 
-    for (unsigned i = 0; i < n && rc == 0; i++)
-        if (rings[i].started)
-            rc = kick(fe, &rings[i], i);
+    for (unsigned i = 0; i < rings->n && rc == 0; i++)
+        if (rings->given[i].started)
+            rc = kick(fe, rings, i);
     return rc;
 }
 
-int frontend_start(struct frontend *fe, struct vring *rings, unsigned n,
+int frontend_start(struct frontend *fe, const struct vrings *rings,
                    uint8_t status, uint64_t deadline)
 {
     int rc = fe->lost ? -ENOTCONN : send_memory(fe);
 
-    if (rc < 0 || (rc = frontend_get_inflight(fe, rings, n)) < 0 ||
+    if (rc < 0 || (rc = frontend_get_inflight(fe, rings)) < 0 ||
         (fe->inflight_fd < 0 && fe->acked & VU_PF_INFLIGHT_SHMFD &&
          (rc = frontend_wait(fe, deadline)) < 0) ||
-        (rc = send_rings(fe, rings, n, status, false)) < 0 ||
+        (rc = send_rings(fe, rings, status, false)) < 0 ||
         (rc = frontend_wait(fe, deadline)) < 0 ||
-        (rc = frontend_kick_all(fe, rings, n)) < 0)
+        (rc = frontend_kick_all(fe, rings)) < 0)
         return rc;
     return frontend_wait(fe, deadline); /* sends kicks that go in-band */
 }
@@ -395,7 +426,6 @@ int frontend_send_statuses(struct frontend *fe, const uint8_t *statuses,
     uint64_t all = features | (fe->features & VHOST_F_PROTOCOL_FEATURES);
     int rc = 0;
 
-    fe->driver_features = features;
     for (unsigned i = 0; i < n && rc == 0; i++) {
         if (statuses[i] & VIRTIO_STATUS_DRIVER_OK)
             break;
@@ -411,28 +441,30 @@ int frontend_send_statuses(struct frontend *fe, const uint8_t *statuses,
     return rc;
 }
 
-int frontend_send_rings(struct frontend *fe, struct vring *rings, unsigned n,
+int frontend_send_rings(struct frontend *fe, const struct vrings *rings,
                         uint8_t status)
 {
     int rc = send_memory(fe);
 
-    return rc < 0 ? rc : send_rings(fe, rings, n, status, true);
+    return rc < 0 ? rc : send_rings(fe, rings, status, true);
 }
 
-int frontend_ring_start(struct frontend *fe, struct vring *rings,
+int frontend_ring_start(struct frontend *fe, const struct vrings *rings,
                         unsigned index, uint64_t deadline)
 {
     int rc = fe->lost ? -ENOTCONN : send_memory(fe);
 
-    if (rc < 0 || (rc = send_ring(fe, &rings[index], index, false)) < 0 ||
+    if (rc < 0 || (rc = send_ring(fe, rings, index, false)) < 0 ||
         (rc = fence(fe)) < 0 || (rc = frontend_wait(fe, deadline)) < 0)
         return rc;
-    rc = kick(fe, &rings[index], index);
+    rc = kick(fe, rings, index);
     return rc < 0 ? rc : frontend_wait(fe, deadline);
 }
 
-static int send_stop(struct frontend *fe, struct vring *ring, uint32_t index)
+static int send_stop(struct frontend *fe, const struct vrings *rings,
+                     uint32_t index)
 {
+    struct vring_given *ring = &rings->given[index];
     struct vu_vring_state state = { index, 0 };
     int rc = 0;
 
@@ -447,29 +479,30 @@ static int send_stop(struct frontend *fe, struct vring *ring, uint32_t index)
     return frontend_expect(
         fe, (struct frontend_pending){ .request = VU_GET_VRING_BASE,
                                        .arg = index,
+                                       .ring = ring,
                                        .min = 8,
                                        .max = 8,
                                        .done = base_done });
 }
 
-int frontend_ring_stop(struct frontend *fe, struct vring *rings, unsigned index,
-                       uint64_t deadline)
+int frontend_ring_stop(struct frontend *fe, const struct vrings *rings,
+                       unsigned index, uint64_t deadline)
 {
-    int rc = fe->lost ? -ENOTCONN : send_stop(fe, &rings[index], index);
+    int rc = fe->lost ? -ENOTCONN : send_stop(fe, rings, index);
 
     return rc < 0 ? rc : frontend_wait(fe, deadline);
 }
 
-int frontend_send_reset(struct frontend *fe, struct vring *rings, unsigned n)
+int frontend_send_reset(struct frontend *fe, const struct vrings *rings)
 {
     int rc = fe->lost ? -ENOTCONN : 0;
 
     fe->device_status = 0;
     frontend_drop_inflight(fe);
-    for (unsigned i = 0; i < n; i++) {
-        if (rings[i].started && rc == 0)
-            rc = send_stop(fe, &rings[i], i);
-        rings[i].started = false;
+    for (unsigned i = 0; i < rings->n; i++) {
+        if (rings->given[i].started && rc == 0)
+            rc = send_stop(fe, rings, i);
+        rings->given[i].started = false;
     }
     if (rc == 0)
         rc = set_status(fe, 0);
@@ -478,10 +511,10 @@ int frontend_send_reset(struct frontend *fe, struct vring *rings, unsigned n)
     return rc;
 }
 
-int frontend_reset(struct frontend *fe, struct vring *rings, unsigned n,
+int frontend_reset(struct frontend *fe, const struct vrings *rings,
                    uint64_t deadline)
 {
-    int rc = frontend_send_reset(fe, rings, n);
+    int rc = frontend_send_reset(fe, rings);
 
     return rc < 0 ? rc : frontend_wait(fe, deadline);
 }

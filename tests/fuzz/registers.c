@@ -94,58 +94,59 @@ static int on_features(void *ctx, uint64_t features, uint8_t status,
 }
 
 /* What a back-end would map must be in memory. */
-static void check_ring(const struct vring *ring)
+static void check_ring(const struct vrings *rings, unsigned index)
 {
-    CHECK(ring->kick >= 0 && ring->num > 0);
+    const struct vring *ring = &rings->ring[index];
+
+    CHECK(vring_kick_fd(&rings->given[index]) >= 0 && ring->num > 0);
     CHECK(mem_at(&host.mem, ring->desc, 16 * (uint64_t)ring->num));
     CHECK(mem_at(&host.mem, ring->driver, 4));
     CHECK(mem_at(&host.mem, ring->device, 4));
 }
 
-static int on_start(void *ctx, struct vring *rings, unsigned n, uint8_t status,
+static int on_start(void *ctx, const struct vrings *rings, uint8_t status,
                     uint64_t deadline)
 {
-    CHECK(ctx == &run && deadline > fuzz_now && n == run.model.vqs);
-    for (unsigned i = 0; i < n; i++) {
-        if (!rings[i].ready)
+    CHECK(ctx == &run && deadline > fuzz_now && rings->n == run.model.vqs);
+    for (unsigned i = 0; i < rings->n; i++) {
+        if (!rings->ring[i].ready)
             continue;
-        check_ring(&rings[i]);
-        rings[i].started = true;
+        check_ring(rings, i);
+        rings->given[i].started = true;
     }
     return record(MMIO_START, status, 0)->rc;
 }
 
-static int on_ring_start(void *ctx, struct vring *rings, unsigned index,
+static int on_ring_start(void *ctx, const struct vrings *rings, unsigned index,
                          uint64_t deadline)
 {
     CHECK(ctx == &run && deadline > fuzz_now);
-    check_ring(&rings[index]);
-    rings[index].started = true;
+    check_ring(rings, index);
+    rings->given[index].started = true;
     return record(MMIO_RING_START, index, 0)->rc;
 }
 
-static int on_ring_stop(void *ctx, struct vring *rings, unsigned index,
+static int on_ring_stop(void *ctx, const struct vrings *rings, unsigned index,
                         uint64_t deadline)
 {
     CHECK(ctx == &run && deadline > fuzz_now);
-    rings[index].started = false;
+    rings->given[index].started = false;
     return record(MMIO_RING_STOP, index, 0)->rc;
 }
 
-static int on_reset(void *ctx, struct vring *rings, unsigned n,
-                    uint64_t deadline)
+static int on_reset(void *ctx, const struct vrings *rings, uint64_t deadline)
 {
     CHECK(ctx == &run && deadline > fuzz_now);
-    for (unsigned i = 0; i < n; i++)
-        rings[i].started = false;
+    for (unsigned i = 0; i < rings->n; i++)
+        rings->given[i].started = false;
     return record(MMIO_RESET, 0, 0)->rc;
 }
 
-static int on_send_reset(void *ctx, struct vring *rings, unsigned n)
+static int on_send_reset(void *ctx, const struct vrings *rings)
 {
     CHECK(ctx == &run);
-    for (unsigned i = 0; i < n; i++)
-        rings[i].started = false;
+    for (unsigned i = 0; i < rings->n; i++)
+        rings->given[i].started = false;
     return record(MMIO_SEND_RESET, 0, 0)->rc;
 }
 
@@ -241,16 +242,17 @@ static void compare(void)
     CHECK_EQ(count_of(host.call), m->interrupts);
     m->interrupts = 0;
     for (unsigned i = 0; i < m->vqs; i++) {
-        const struct vring *ring = &run.t.rings[i];
+        const struct vring_given *given = &run.t.rings.given[i];
+        int kick = vring_kick_fd(given);
 
-        CHECK_EQ(ring->kick >= 0, m->ring[i].has_kick);
-        CHECK_EQ(ring->started, m->ring[i].started);
+        CHECK_EQ(kick >= 0, m->ring[i].has_kick);
+        CHECK_EQ(given->started, m->ring[i].started);
         if (m->ring[i].kicks)
-            CHECK_EQ(count_of(ring->kick), m->ring[i].kicks);
+            CHECK_EQ(count_of(kick), m->ring[i].kicks);
         m->ring[i].kicks = 0;
     }
     CHECK_EQ(run.t.lost, m->lost);
-    CHECK_EQ(run.t.driver_features, m->driver_features);
+    CHECK_EQ(run.t.rings.driver_features, m->driver_features);
     check_history();
 }
 

@@ -42,12 +42,12 @@ static struct run {
     struct frontend fe;
     struct probe probe;
     struct liar liar;
-    struct vring rings[RINGS];
-    unsigned n;        /* of rings */
+    struct vring ring[RINGS];
+    struct vring_given given[RINGS];
+    struct vrings rings;
     bool small_buffer; /* the socket is soon full */
     bool whole;        /* nothing is wrong unless an answer is bent */
     bool running;
-    uint64_t driver_features;
     uint8_t statuses[3]; /* as the driver would have written them */
     unsigned n_statuses;
     uint8_t config[FRONTEND_MAX_CONFIG];
@@ -225,9 +225,9 @@ static int set_features(struct input *acts)
     bool accepted = false;
     int rc;
 
-    run.driver_features = VIRTIO_F_VERSION_1 | mix[input_u8(acts) & 3];
-    rc = frontend_features(&run.fe, run.driver_features, status, &accepted,
-                           deadline());
+    run.rings.driver_features = VIRTIO_F_VERSION_1 | mix[input_u8(acts) & 3];
+    rc = frontend_features(&run.fe, run.rings.driver_features, status,
+                           &accepted, deadline());
     if (rc == 0) {
         run.statuses[0] = VIRTIO_STATUS_ACKNOWLEDGE;
         run.statuses[1] = VIRTIO_STATUS_ACKNOWLEDGE | VIRTIO_STATUS_DRIVER;
@@ -244,13 +244,12 @@ static void lay_ring(unsigned index, struct input *acts)
     uint8_t where = input_u8(acts);
     gpa_t base = where & 0x80 ? 0x100000000 : 0;
 
-    run.rings[index] = (struct vring){
+    run.ring[index] = (struct vring){
         .desc = base + 0x1000 * index,
         .driver = base + 0x5000 + 0x1000 * index,
         .device = base + 0xa000 + 0x100 * (where & 15),
         .num = 1u << (where >> 4 & 7),
         .ready = true,
-        .kick = host.kick[index],
     };
 }
 
@@ -261,37 +260,37 @@ static int start(struct input *acts)
 
     if (run.running)
         return 0;
-    for (unsigned i = 0; i < run.n; i++)
+    for (unsigned i = 0; i < run.rings.n; i++)
         if (mask >> i & 1) {
             lay_ring(i, acts);
-            CHECK(write(run.rings[i].kick, &stale, sizeof stale) > 0);
+            CHECK(write(host.kick[i], &stale, sizeof stale) > 0);
         }
     run.running = true;
-    return frontend_start(&run.fe, run.rings, run.n, 0x0f, deadline());
+    return frontend_start(&run.fe, &run.rings, 0x0f, deadline());
 }
 
 static int stop_ring(struct input *acts)
 {
-    unsigned index = input_u8(acts) % run.n;
+    unsigned index = input_u8(acts) % run.rings.n;
     int rc;
 
-    if (!run.running || !run.rings[index].started)
+    if (!run.running || !run.given[index].started)
         return 0;
-    rc = frontend_ring_stop(&run.fe, run.rings, index, deadline());
+    rc = frontend_ring_stop(&run.fe, &run.rings, index, deadline());
     if (rc == 0)
-        CHECK(!run.rings[index].started);
-    run.rings[index].ready = false;
+        CHECK(!run.given[index].started);
+    run.ring[index].ready = false;
     return rc;
 }
 
 static int start_ring(struct input *acts)
 {
-    unsigned index = input_u8(acts) % run.n;
+    unsigned index = input_u8(acts) % run.rings.n;
 
-    if (!run.running || run.rings[index].started || run.rings[index].ready)
+    if (!run.running || run.given[index].started || run.ring[index].ready)
         return 0;
     lay_ring(index, acts);
-    return frontend_ring_start(&run.fe, run.rings, index, deadline());
+    return frontend_ring_start(&run.fe, &run.rings, index, deadline());
 }
 
 static int write_config(struct input *acts)
@@ -307,11 +306,11 @@ static int write_config(struct input *acts)
 /* A kick by message, as the transport does it. */
 static int kick(struct input *acts)
 {
-    unsigned index = input_u8(acts) % run.n;
+    unsigned index = input_u8(acts) % run.rings.n;
     int rc;
 
     if (!(run.fe.acked & VU_PF_INBAND_NOTIFICATIONS) ||
-        !run.rings[index].started)
+        !run.given[index].started)
         return 0;
     rc = frontend_kick(&run.fe, index);
     return rc < 0 ? rc : frontend_wait(&run.fe, deadline());
@@ -319,9 +318,9 @@ static int kick(struct input *acts)
 
 static void forget_rings(void)
 {
-    for (unsigned i = 0; i < run.n; i++) {
-        CHECK(!run.rings[i].started);
-        run.rings[i] = (struct vring){ .kick = host.kick[i] };
+    for (unsigned i = 0; i < run.rings.n; i++) {
+        CHECK(!run.given[i].started);
+        run.ring[i] = (struct vring){ 0 };
     }
     run.running = false;
     run.n_statuses = 0;
@@ -332,9 +331,9 @@ static int reset(bool waits)
     int rc;
 
     if (waits) {
-        rc = frontend_reset(&run.fe, run.rings, run.n, deadline());
+        rc = frontend_reset(&run.fe, &run.rings, deadline());
     } else {
-        rc = frontend_send_reset(&run.fe, run.rings, run.n);
+        rc = frontend_send_reset(&run.fe, &run.rings);
         if (rc == 0)
             rc = frontend_wait(&run.fe, deadline());
     }
@@ -348,29 +347,29 @@ static int come_back(void)
     bool had = false;
     int rc;
 
-    for (unsigned i = 0; i < run.n; i++) {
-        had |= run.rings[i].started;
-        run.rings[i].started = false;
+    for (unsigned i = 0; i < run.rings.n; i++) {
+        had |= run.given[i].started;
+        run.given[i].started = false;
     }
     if (!handshake())
         return -ENOTCONN;
     if (!had || !(run.fe.acked & VU_PF_INFLIGHT_SHMFD))
         frontend_drop_inflight(&run.fe);
     rc = frontend_send_statuses(&run.fe, run.statuses, run.n_statuses,
-                                run.driver_features);
+                                run.rings.driver_features);
     if (rc == 0)
         rc = frontend_wait(&run.fe, deadline());
     if (rc < 0 || !run.running)
         return rc;
-    rc = frontend_get_inflight(&run.fe, run.rings, run.n);
+    rc = frontend_get_inflight(&run.fe, &run.rings);
     if (rc == 0)
         rc = frontend_wait(&run.fe, deadline());
     if (rc == 0)
-        rc = frontend_send_rings(&run.fe, run.rings, run.n, 0x0f);
+        rc = frontend_send_rings(&run.fe, &run.rings, 0x0f);
     if (rc == 0)
         rc = frontend_wait(&run.fe, deadline());
     if (rc == 0)
-        rc = frontend_kick_all(&run.fe, run.rings, run.n);
+        rc = frontend_kick_all(&run.fe, &run.rings);
     return rc < 0 ? rc : frontend_wait(&run.fe, deadline());
 }
 
@@ -499,7 +498,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     run.fe.err_fd = host.err;
     run.fe.deadline = 5;
     for (unsigned i = 0; i < RINGS; i++)
-        run.rings[i].kick = host.kick[i];
+        atomic_init(&run.given[i].kick, host.kick[i]);
+    run.rings = (struct vrings){ .ring = run.ring, .given = run.given };
     setup = input_cut(&in, 16);
     set_up(&setup);
     acts = input_cut(&in, input_u8(&in));
@@ -507,7 +507,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
     fuzz_turn = turn;
     if (handshake()) {
-        run.n = run.probe.vqs < RINGS ? run.probe.vqs : RINGS;
+        run.rings.n = run.probe.vqs < RINGS ? run.probe.vqs : RINGS;
         for (unsigned i = 0; i < MAX_ACTS && input_left(&acts); i++) {
             bool lost = run.fe.lost;
             uint64_t before = fuzz_now;

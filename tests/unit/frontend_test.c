@@ -94,7 +94,7 @@ static void expect_ring(struct rig *rig, unsigned at, unsigned index,
         VU_SET_VRING_ENABLE,
     };
     const struct model_entry *entry = &rig->model.log[at];
-    const struct vring *ring = &rig->rings[index];
+    const struct vring *ring = &rig->rings.ring[index];
     struct vu_vring_state state;
     struct vu_vring_addr addr;
 
@@ -138,10 +138,11 @@ Test(frontend, driver_ok, .timeout = 20)
 
             rig_init(&rig, VU_PF_STATUS | (ack ? VU_PF_REPLY_ACK : 0));
             if (packed)
-                rig.fe.driver_features = VIRTIO_F_RING_PACKED;
-            rig.rings[1].ready = false;
+                rig.rings.driver_features = VIRTIO_F_RING_PACKED;
+            rig.rings.ring[1].ready = false;
             /* from before a reset: not for this ring */
-            cr_assert_eq(write(rig.rings[0].kick, &one, sizeof one), 8);
+            cr_assert_eq(
+                write(vring_kick_fd(&rig.rings.given[0]), &one, sizeof one), 8);
             cr_assert_eq(rig_start(&rig), 0, "%s", rig.fe.err.text);
             rig_pause(&rig);
             n = rig.model.n_log;
@@ -159,11 +160,12 @@ Test(frontend, driver_ok, .timeout = 20)
                              "message %u", i);
                 cr_assert_not(rig.model.log[i].kicked);
             }
-            cr_assert_eq(rig_signals(rig.rings[0].kick), 1);
-            cr_assert_eq(rig_signals(rig.rings[1].kick), 0);
-            cr_assert_eq(rig_signals(rig.rings[2].kick), 1);
-            cr_assert(rig.rings[0].started && !rig.rings[1].started &&
-                      rig.rings[2].started);
+            cr_assert_eq(rig_signals(vring_kick_fd(&rig.rings.given[0])), 1);
+            cr_assert_eq(rig_signals(vring_kick_fd(&rig.rings.given[1])), 0);
+            cr_assert_eq(rig_signals(vring_kick_fd(&rig.rings.given[2])), 1);
+            cr_assert(rig.rings.given[0].started &&
+                      !rig.rings.given[1].started &&
+                      rig.rings.given[2].started);
             rig_fini(&rig);
         }
     }
@@ -193,7 +195,8 @@ Test(frontend, driver_ok_without_status, .timeout = 20)
             for (unsigned i = 0; i < want; i++)
                 cr_assert_not(rig.model.log[i].kicked);
             for (unsigned i = 0; i < RINGS; i++)
-                cr_assert_eq(rig_signals(rig.rings[i].kick), 1);
+                cr_assert_eq(rig_signals(vring_kick_fd(&rig.rings.given[i])),
+                             1);
             rig_fini(&rig);
         }
     }
@@ -210,7 +213,7 @@ Test(frontend, memory_table, .timeout = 20)
     cr_assert_eq(rig_start(&rig), 0);
     cr_assert_eq(rig_reset(&rig), 0);
     for (unsigned i = 0; i < RINGS; i++)
-        rig.rings[i].ready = true;
+        rig.rings.ring[i].ready = true;
     cr_assert_eq(rig_start(&rig), 0);
     rig_pause(&rig);
     cr_assert_eq(model_count(&rig.model, VU_SET_MEM_TABLE), 1);
@@ -245,7 +248,7 @@ Test(frontend, memory_slots, .timeout = 20)
     cr_assert_eq(rig_start(&rig), 0);
     cr_assert_eq(rig_reset(&rig), 0);
     for (unsigned i = 0; i < RINGS; i++)
-        rig.rings[i].ready = true;
+        rig.rings.ring[i].ready = true;
     cr_assert_eq(rig_start(&rig), 0);
     rig_pause(&rig);
     cr_assert_eq(model_count(&rig.model, VU_SET_MEM_TABLE), 0);
@@ -295,8 +298,8 @@ Test(frontend, memory_before_a_single_ring, .timeout = 20)
     struct rig rig;
 
     rig_init(&rig, VU_PF_STATUS);
-    cr_assert_eq(frontend_ring_start(&rig.fe, rig.rings, 1, rig_soon()), 0);
-    cr_assert_eq(frontend_ring_start(&rig.fe, rig.rings, 2, rig_soon()), 0);
+    cr_assert_eq(frontend_ring_start(&rig.fe, &rig.rings, 1, rig_soon()), 0);
+    cr_assert_eq(frontend_ring_start(&rig.fe, &rig.rings, 2, rig_soon()), 0);
     rig_pause(&rig);
     cr_assert_eq(rig.model.log[0].request, VU_SET_MEM_TABLE);
     cr_assert_eq(model_count(&rig.model, VU_SET_MEM_TABLE), 1);
@@ -316,7 +319,7 @@ Test(frontend, reset, .timeout = 20)
     struct rig rig;
 
     rig_init(&rig, VU_PF_STATUS | VU_PF_RESET_DEVICE);
-    rig.rings[0].ready = false;
+    rig.rings.ring[0].ready = false;
     cr_assert_eq(rig_start(&rig), 0);
     rig_pause(&rig);
     rig_go_on(&rig);
@@ -332,7 +335,7 @@ Test(frontend, reset, .timeout = 20)
     }
     cr_assert_eq(rig.model.log[4].value, 0);
     for (unsigned i = 0; i < RINGS; i++)
-        cr_assert_not(rig.rings[i].started);
+        cr_assert_not(rig.rings.given[i].started);
     /* again, with nothing to stop */
     rig_go_on(&rig);
     cr_assert_eq(rig_reset(&rig), 0);
@@ -361,23 +364,28 @@ Test(frontend, one_ring, .timeout = 20)
     rig_init(&rig, VU_PF_STATUS);
     cr_assert_eq(rig_start(&rig), 0);
     for (unsigned i = 0; i < RINGS; i++)
-        cr_assert_eq(rig_signals(rig.rings[i].kick), 1);
+        cr_assert_eq(rig_signals(vring_kick_fd(&rig.rings.given[i])), 1);
     rig_pause(&rig);
     rig_go_on(&rig);
-    cr_assert_eq(frontend_ring_stop(&rig.fe, rig.rings, 1, rig_soon()), 0);
+    cr_assert_eq(frontend_ring_stop(&rig.fe, &rig.rings, 1, rig_soon()), 0);
     rig_pause(&rig);
     rig_expect(&rig, stop, 2);
-    cr_assert_not(rig.rings[1].started);
+    cr_assert_not(rig.rings.given[1].started);
+    /* where the back-end stopped is kept until it has the ring again */
+    cr_assert(rig.rings.given[1].has_base);
+    cr_assert_eq(rig.rings.given[1].base, 7);
+    cr_assert_not(rig.rings.given[0].has_base || rig.rings.given[2].has_base);
     rig_go_on(&rig);
-    cr_assert_eq(frontend_ring_start(&rig.fe, rig.rings, 1, rig_soon()), 0);
+    cr_assert_eq(frontend_ring_start(&rig.fe, &rig.rings, 1, rig_soon()), 0);
+    cr_assert_not(rig.rings.given[1].has_base);
     rig_pause(&rig);
     cr_assert_eq(rig.model.n_log, 8);
     expect_ring(&rig, 0, 1, 0);
     cr_assert_eq(rig.model.log[7].request, VU_GET_STATUS);
     cr_assert_not(rig.model.log[7].kicked);
-    cr_assert_eq(rig_signals(rig.rings[0].kick), 0);
-    cr_assert_eq(rig_signals(rig.rings[1].kick), 1);
-    cr_assert_eq(rig_signals(rig.rings[2].kick), 0);
+    cr_assert_eq(rig_signals(vring_kick_fd(&rig.rings.given[0])), 0);
+    cr_assert_eq(rig_signals(vring_kick_fd(&rig.rings.given[1])), 1);
+    cr_assert_eq(rig_signals(vring_kick_fd(&rig.rings.given[2])), 0);
     rig_fini(&rig);
 }
 
@@ -409,7 +417,7 @@ Test(frontend, refused, .timeout = 20)
                                rig.fe.err.text);
         cr_assert_eq(frontend_status(&rig.fe, 0, rig_soon()), -ENOTCONN);
         for (unsigned k = 0; k < RINGS; k++)
-            cr_assert_eq(rig_signals(rig.rings[k].kick), 0);
+            cr_assert_eq(rig_signals(vring_kick_fd(&rig.rings.given[k])), 0);
         rig_fini(&rig);
     }
 }
@@ -510,7 +518,7 @@ Test(frontend, impossible_answers, .timeout = 20)
         rig.model.bend = bend_payload;
         rig.model.arg = rings[i];
         rig_go_on(&rig);
-        cr_assert_eq(frontend_ring_stop(&rig.fe, rig.rings, 1, rig_soon()),
+        cr_assert_eq(frontend_ring_stop(&rig.fe, &rig.rings, 1, rig_soon()),
                      -EPROTO);
         cr_assert_not_null(strstr(rig.fe.err.text, "GET_VRING_BASE"));
         rig_fini(&rig);
@@ -710,14 +718,13 @@ Test(frontend, requests_share_a_deadline, .timeout = 20)
     rig.model.arg = 100000;
     rig_go_on(&rig);
     before = deadline_now();
-    cr_assert_eq(
-        frontend_start(&rig.fe, rig.rings, RINGS, 0x0f, before + 250 * MS),
-        -ETIMEDOUT);
+    cr_assert_eq(frontend_start(&rig.fe, &rig.rings, 0x0f, before + 250 * MS),
+                 -ETIMEDOUT);
     spent = deadline_now() - before;
     cr_assert(spent >= 250 * MS && spent < 1800 * MS, "%llu ms",
               (unsigned long long)(spent / MS));
     for (unsigned i = 0; i < RINGS; i++)
-        cr_assert_eq(rig_signals(rig.rings[i].kick), 0);
+        cr_assert_eq(rig_signals(vring_kick_fd(&rig.rings.given[i])), 0);
     rig_fini(&rig);
 }
 
@@ -788,10 +795,10 @@ Test(frontend, many_cycles, .timeout = 60)
     before = 0;
     for (unsigned n = 0; n < 1000; n++) {
         for (unsigned i = 0; i < RINGS; i++)
-            rig.rings[i].ready = true;
+            rig.rings.ring[i].ready = true;
         cr_assert_eq(rig_start(&rig), 0, "%s", rig.fe.err.text);
         for (unsigned i = 0; i < RINGS; i++)
-            cr_assert_eq(rig_signals(rig.rings[i].kick), 1);
+            cr_assert_eq(rig_signals(vring_kick_fd(&rig.rings.given[i])), 1);
         cr_assert_eq(rig_reset(&rig), 0, "%s", rig.fe.err.text);
         rig_pause(&rig);
         cr_assert_eq(model_count(&rig.model, VU_SET_MEM_TABLE), n == 0);
@@ -825,7 +832,7 @@ Test(frontend, inband, .timeout = 20)
         cr_assert_eq(entry->request, VU_VRING_KICK, "message %u",
                      entry->request);
         cr_assert_eq(entry->value, i);
-        cr_assert_eq(rig_signals(rig.rings[i].kick), 0);
+        cr_assert_eq(rig_signals(vring_kick_fd(&rig.rings.given[i])), 0);
     }
     rig_fini(&rig);
 }

@@ -69,17 +69,17 @@ Test(queue, registers_by_status, .timeout = 20)
             spy_write(&spy, VIRTIO_MMIO_QUEUE_SEL, index);
             for (unsigned k = 0; k < COUNT(ring_registers); k++) {
                 uint32_t offset = ring_registers[k];
-                struct vring before = spy.t.rings[index];
+                struct vring before = spy.t.rings.ring[index];
                 uint32_t was = held(&before, offset);
 
                 spy_write(&spy, offset, ~was);
-                cr_assert_eq(held(&spy.t.rings[index], offset),
+                cr_assert_eq(held(&spy.t.rings.ring[index], offset),
                              open ? ~was : was,
                              "status 0x%x, ring %u, register 0x%x", statuses[i],
                              index, offset);
                 spy_write(&spy, offset, was);
                 cr_assert_eq(
-                    memcmp(&spy.t.rings[index], &before, sizeof before), 0,
+                    memcmp(&spy.t.rings.ring[index], &before, sizeof before), 0,
                     "register 0x%x changes others", offset);
                 cr_assert_eq(spy_read(&spy, offset), 0, "it can be read");
             }
@@ -108,14 +108,14 @@ Test(queue, selected_past_the_end, .timeout = 10)
 
     spy_init(&spy);
     spy_ready(&spy, 3, 16);
-    memcpy(before, spy.t.rings, sizeof before);
+    memcpy(before, spy.t.rings.ring, sizeof before);
     for (unsigned i = 0; i < COUNT(past); i++) {
         spy_ring(&spy, past[i], 8, 0x1000, 0x2000, 0x3000);
         spy_write(&spy, VIRTIO_MMIO_QUEUE_READY, 0);
         spy_write(&spy, VIRTIO_MMIO_QUEUE_READY, 1);
         spy_write(&spy, VIRTIO_MMIO_QUEUE_RESET, 1);
         cr_assert_eq(spy_read(&spy, VIRTIO_MMIO_QUEUE_READY), 0);
-        cr_assert_eq(memcmp(before, spy.t.rings, sizeof before), 0);
+        cr_assert_eq(memcmp(before, spy.t.rings.ring, sizeof before), 0);
     }
     spy_go(&spy, 0x0f, SPLIT);
     for (unsigned i = 0; i < COUNT(past); i++)
@@ -132,7 +132,7 @@ static bool can_be_ready(struct spy *spy, uint32_t num, gpa_t desc,
     spy_ring(spy, 0, num, desc, driver, device);
     spy_write(spy, VIRTIO_MMIO_QUEUE_READY, 1);
     ready = spy_read(spy, VIRTIO_MMIO_QUEUE_READY);
-    cr_assert_eq(ready, spy->t.rings[0].ready);
+    cr_assert_eq(ready, spy->t.rings.ring[0].ready);
     spy_write(spy, VIRTIO_MMIO_QUEUE_READY, 0);
     cr_assert_eq(spy_read(spy, VIRTIO_MMIO_QUEUE_READY), 0);
     return ready;
@@ -270,9 +270,9 @@ Test(queue, judged_again_at_driver_ok, .timeout = 10)
     spy_write(&spy, VIRTIO_MMIO_QUEUE_SEL, 0);
     spy_write(&spy, VIRTIO_MMIO_STATUS, 0x0f);
     cr_assert_eq(spy.n_start, 1);
-    cr_assert_not(spy.t.rings[0].started);
+    cr_assert_not(spy.t.rings.given[0].started);
     cr_assert_eq(spy_read(&spy, VIRTIO_MMIO_QUEUE_READY), 0);
-    cr_assert(spy.t.rings[1].started);
+    cr_assert(spy.t.rings.given[1].started);
     spy_fini(&spy);
 }
 
@@ -280,9 +280,12 @@ static uint64_t kicks(const struct spy *spy, unsigned index)
 {
     uint64_t n = 0;
 
-    if (spy->t.rings[index].kick < 0)
+    if (vring_kick_fd(&spy->t.rings.given[index]) < 0)
         return 0;
-    return read(spy->t.rings[index].kick, &n, sizeof n) == sizeof n ? n : 0;
+    return read(vring_kick_fd(&spy->t.rings.given[index]), &n, sizeof n) ==
+                   sizeof n
+               ? n
+               : 0;
 }
 
 /* A kick reaches its own ring's eventfd, once there is one. */
@@ -311,7 +314,8 @@ Test(queue, notify, .timeout = 10)
     cr_assert_eq(kicks(&spy, 1), 2);
     cr_assert_eq(kicks(&spy, 2), 0);
     cr_assert_eq(kicks(&spy, 3), 1);
-    cr_assert_lt(spy.t.rings[0].kick, 0, "a descriptor that nobody needs");
+    cr_assert_lt(vring_kick_fd(&spy.t.rings.given[0]), 0,
+                 "a descriptor that nobody needs");
     cr_assert_eq(spy.n_kick, 0);
     spy_fini(&spy);
 }
@@ -367,7 +371,7 @@ Test(queue, ring_reset, .timeout = 10)
     spy_ring(&spy, 2, 8, 0x1000, 0x2000, 0x3000);
     spy_write(&spy, VIRTIO_MMIO_QUEUE_READY, 1);
     cr_assert_eq(spy_read(&spy, VIRTIO_MMIO_QUEUE_READY), 0);
-    cr_assert_eq(spy.t.rings[2].desc, 0);
+    cr_assert_eq(spy.t.rings.ring[2].desc, 0);
 
     spy_write(&spy, VIRTIO_MMIO_QUEUE_SEL, 1);
     spy_write(&spy, VIRTIO_MMIO_QUEUE_RESET, 1);
@@ -375,9 +379,9 @@ Test(queue, ring_reset, .timeout = 10)
     cr_assert_eq(spy.index, 1);
     cr_assert_eq(spy_read(&spy, VIRTIO_MMIO_QUEUE_RESET), 0);
     cr_assert_eq(spy_read(&spy, VIRTIO_MMIO_QUEUE_READY), 0);
-    cr_assert_eq(spy.t.rings[1].desc, 0);
-    cr_assert_eq(spy.t.rings[1].num, 0);
-    cr_assert(spy.t.rings[0].started);
+    cr_assert_eq(spy.t.rings.ring[1].desc, 0);
+    cr_assert_eq(spy.t.rings.ring[1].num, 0);
+    cr_assert(spy.t.rings.given[0].started);
     /* again: nothing is left to reset */
     spy_write(&spy, VIRTIO_MMIO_QUEUE_RESET, 1);
     cr_assert_eq(spy.n_ring_stop, 1);
@@ -389,11 +393,11 @@ Test(queue, ring_reset, .timeout = 10)
     spy_ready(&spy, 1, 16);
     cr_assert_eq(spy.n_ring_start, 1);
     cr_assert_eq(spy.index, 1);
-    cr_assert_eq(spy.t.rings[1].num, 16);
+    cr_assert_eq(spy.t.rings.ring[1].num, 16);
     /* and closed again */
     spy_write(&spy, VIRTIO_MMIO_QUEUE_NUM, 8);
     spy_write(&spy, VIRTIO_MMIO_QUEUE_READY, 0);
-    cr_assert_eq(spy.t.rings[1].num, 16);
+    cr_assert_eq(spy.t.rings.ring[1].num, 16);
     cr_assert_eq(spy_read(&spy, VIRTIO_MMIO_QUEUE_READY), 1);
     /* a failure to take it back loses the device */
     spy.rc = -EPIPE;
@@ -415,7 +419,7 @@ Test(queue, ring_reset_not_accepted, .timeout = 10)
     spy_write(&spy, VIRTIO_MMIO_QUEUE_RESET, 1);
     cr_assert_eq(spy.n_ring_stop, 0);
     cr_assert_eq(spy_read(&spy, VIRTIO_MMIO_QUEUE_READY), 1);
-    cr_assert(spy.t.rings[0].started);
+    cr_assert(spy.t.rings.given[0].started);
     spy_fini(&spy);
 }
 
@@ -432,11 +436,11 @@ Test(queue, only_ready_rings_start, .timeout = 10)
                 spy_ready(&spy, i, 8);
         spy_write(&spy, VIRTIO_MMIO_STATUS, 0x0f);
         for (unsigned i = 0; i < SPY_VQS; i++)
-            cr_assert_eq(spy.t.rings[i].started, mask >> i & 1);
+            cr_assert_eq(spy.t.rings.given[i].started, mask >> i & 1);
         spy_write(&spy, VIRTIO_MMIO_STATUS, 0);
         for (unsigned i = 0; i < SPY_VQS; i++) {
-            cr_assert_not(spy.t.rings[i].ready);
-            cr_assert_eq(spy.t.rings[i].num, 0);
+            cr_assert_not(spy.t.rings.ring[i].ready);
+            cr_assert_eq(spy.t.rings.ring[i].num, 0);
         }
         spy_fini(&spy);
     }
@@ -492,9 +496,9 @@ Test(queue, random_writes, .timeout = 60)
             value = spy.t.driver_sel == 1 ? 0x101 | (value & 4) : value & 0x3f;
         spy_write(&spy, offset, value);
         for (unsigned i = 0; i < SPY_VQS; i++) {
-            const struct vring *ring = &spy.t.rings[i];
+            const struct vring *ring = &spy.t.rings.ring[i];
 
-            if (!ring->started)
+            if (!spy.t.rings.given[i].started)
                 continue;
             ready++;
             cr_assert(ring->num >= 1 && ring->num <= SPY_QUEUE);

@@ -37,16 +37,19 @@ void rig_init(struct rig *rig, uint64_t protocol)
     rig->call_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     rig->err_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     rig->stop_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    cr_assert_eq(vrings_init(&rig->rings, RINGS), 0);
     for (unsigned i = 0; i < RINGS; i++) {
-        rig->rings[i] = (struct vring){
+        int fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+
+        cr_assert_geq(fd, 0);
+        atomic_store(&rig->rings.given[i].kick, fd);
+        rig->rings.ring[i] = (struct vring){
             .desc = 0x1000 * i,
             .driver = 0x100000 + 0x1000 * i,
             .device = 0x100800 + 0x1000 * i,
             .num = 8u << i,
             .ready = true,
-            .kick = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK),
         };
-        cr_assert_geq(rig->rings[i].kick, 0);
     }
     rig->fe.name = "virtio7";
     rig->fe.mem = &rig->mem;
@@ -81,8 +84,7 @@ void rig_fini(struct rig *rig)
     close(rig->call_fd);
     close(rig->err_fd);
     close(rig->stop_fd);
-    for (unsigned i = 0; i < RINGS; i++)
-        close(rig->rings[i].kick);
+    vrings_fini(&rig->rings);
     cr_assert_eq(far_open_fds(), rig->opened, "%d descriptors left",
                  (int)(far_open_fds() - rig->opened));
 }
@@ -111,12 +113,12 @@ uint64_t rig_signals(int fd)
 
 int rig_start(struct rig *rig)
 {
-    return frontend_start(&rig->fe, rig->rings, RINGS, 0x0f, rig_soon());
+    return frontend_start(&rig->fe, &rig->rings, 0x0f, rig_soon());
 }
 
 int rig_reset(struct rig *rig)
 {
-    return frontend_reset(&rig->fe, rig->rings, RINGS, rig_soon());
+    return frontend_reset(&rig->fe, &rig->rings, rig_soon());
 }
 
 void rig_again(struct rig *rig, uint64_t protocol)
@@ -125,6 +127,6 @@ void rig_again(struct rig *rig, uint64_t protocol)
     frontend_init(&rig->fe, model_again(&rig->model));
     rig_connected(rig, protocol);
     for (unsigned i = 0; i < RINGS; i++)
-        rig->rings[i].started = false;
+        rig->rings.given[i].started = false;
     rig_go_on(rig);
 }

@@ -15,7 +15,7 @@ struct rig {
     struct frontend fe;
     struct model model;
     struct mem mem;
-    struct vring rings[RINGS];
+    struct vrings rings;
     int call_fd, err_fd, stop_fd;
     unsigned opened;  /* descriptors before it all */
     unsigned arrived; /* config spaces */

@@ -39,24 +39,25 @@ static int op_features(void *ctx, uint64_t features, uint8_t status,
     return answer(spy, &spy->n_features);
 }
 
-static int op_start(void *ctx, struct vring *rings, unsigned n, uint8_t status,
+static int op_start(void *ctx, const struct vrings *rings, uint8_t status,
                     uint64_t deadline)
 {
     struct spy *spy = ctx;
 
     (void)deadline;
-    cr_assert_eq(n, spy->is.vqs);
+    cr_assert_eq(rings->n, spy->is.vqs);
     spy->status = status;
-    for (unsigned i = 0; i < n; i++) {
-        if (!rings[i].ready)
+    for (unsigned i = 0; i < rings->n; i++) {
+        if (!rings->ring[i].ready)
             continue;
-        cr_assert_geq(rings[i].kick, 0, "ring %u has no kick descriptor", i);
-        rings[i].started = true;
+        cr_assert_geq(vring_kick_fd(&rings->given[i]), 0,
+                      "ring %u has no kick descriptor", i);
+        rings->given[i].started = true;
     }
     return answer(spy, &spy->n_start);
 }
 
-static int op_ring_start(void *ctx, struct vring *rings, unsigned index,
+static int op_ring_start(void *ctx, const struct vrings *rings, unsigned index,
                          uint64_t deadline)
 {
     struct spy *spy = ctx;
@@ -64,41 +65,40 @@ static int op_ring_start(void *ctx, struct vring *rings, unsigned index,
     (void)deadline;
     spy->index = index;
     cr_assert_lt(index, spy->is.vqs);
-    cr_assert_geq(rings[index].kick, 0);
-    cr_assert(rings[index].ready);
-    rings[index].started = true;
+    cr_assert_geq(vring_kick_fd(&rings->given[index]), 0);
+    cr_assert(rings->ring[index].ready);
+    rings->given[index].started = true;
     return answer(spy, &spy->n_ring_start);
 }
 
-static int op_ring_stop(void *ctx, struct vring *rings, unsigned index,
+static int op_ring_stop(void *ctx, const struct vrings *rings, unsigned index,
                         uint64_t deadline)
 {
     struct spy *spy = ctx;
 
     (void)deadline;
     spy->index = index;
-    cr_assert(rings[index].started);
-    rings[index].started = false;
+    cr_assert(rings->given[index].started);
+    rings->given[index].started = false;
     return answer(spy, &spy->n_ring_stop);
 }
 
-static int op_reset(void *ctx, struct vring *rings, unsigned n,
-                    uint64_t deadline)
+static int op_reset(void *ctx, const struct vrings *rings, uint64_t deadline)
 {
     struct spy *spy = ctx;
 
     (void)deadline;
-    for (unsigned i = 0; i < n; i++)
-        rings[i].started = false;
+    for (unsigned i = 0; i < rings->n; i++)
+        rings->given[i].started = false;
     return answer(spy, &spy->n_reset);
 }
 
-static int op_send_reset(void *ctx, struct vring *rings, unsigned n)
+static int op_send_reset(void *ctx, const struct vrings *rings)
 {
     struct spy *spy = ctx;
 
-    for (unsigned i = 0; i < n; i++)
-        rings[i].started = false;
+    for (unsigned i = 0; i < rings->n; i++)
+        rings->given[i].started = false;
     return answer(spy, &spy->n_send_reset);
 }
 

@@ -54,18 +54,17 @@ static int op_features(void *ctx, uint64_t features, uint8_t status,
     return rc;
 }
 
-static int op_start(void *ctx, struct vring *rings, unsigned n, uint8_t status,
+static int op_start(void *ctx, const struct vrings *rings, uint8_t status,
                     uint64_t deadline)
 {
     struct device *device = ctx;
 
     if (is_away(device))
         return 0;
-    return result(device,
-                  frontend_start(&device->fe, rings, n, status, deadline));
+    return result(device, frontend_start(&device->fe, rings, status, deadline));
 }
 
-static int op_ring_start(void *ctx, struct vring *rings, unsigned index,
+static int op_ring_start(void *ctx, const struct vrings *rings, unsigned index,
                          uint64_t deadline)
 {
     struct device *device = ctx;
@@ -76,7 +75,7 @@ static int op_ring_start(void *ctx, struct vring *rings, unsigned index,
                   frontend_ring_start(&device->fe, rings, index, deadline));
 }
 
-static int op_ring_stop(void *ctx, struct vring *rings, unsigned index,
+static int op_ring_stop(void *ctx, const struct vrings *rings, unsigned index,
                         uint64_t deadline)
 {
     struct device *device = ctx;
@@ -91,8 +90,7 @@ static int op_ring_stop(void *ctx, struct vring *rings, unsigned index,
                   frontend_ring_stop(&device->fe, rings, index, deadline));
 }
 
-static int op_reset(void *ctx, struct vring *rings, unsigned n,
-                    uint64_t deadline)
+static int op_reset(void *ctx, const struct vrings *rings, uint64_t deadline)
 {
     struct device *device = ctx;
     int rc = 0;
@@ -102,12 +100,12 @@ static int op_reset(void *ctx, struct vring *rings, unsigned n,
     if (is_away(device))
         device->fresh = true;
     else
-        rc = result(device, frontend_reset(&device->fe, rings, n, deadline));
+        rc = result(device, frontend_reset(&device->fe, rings, deadline));
     shm_clear(&device->shm);
     return rc;
 }
 
-static int op_send_reset(void *ctx, struct vring *rings, unsigned n)
+static int op_send_reset(void *ctx, const struct vrings *rings)
 {
     struct device *device = ctx;
 
@@ -118,7 +116,7 @@ static int op_send_reset(void *ctx, struct vring *rings, unsigned n)
         device->fresh = true;
         return 0;
     }
-    return result(device, frontend_send_reset(&device->fe, rings, n));
+    return result(device, frontend_send_reset(&device->fe, rings));
 }
 
 static int op_kick(void *ctx, uint32_t index, uint64_t deadline)

@@ -49,9 +49,9 @@ static bool take_rings(struct device *device)
 {
     bool had = false;
 
-    for (unsigned i = 0; i < device->transport.is.vqs; i++) {
-        had |= device->transport.rings[i].started;
-        device->transport.rings[i].started = false;
+    for (unsigned i = 0; i < device->transport.rings.n; i++) {
+        had |= device->transport.rings.given[i].started;
+        device->transport.rings.given[i].started = false;
     }
     return had;
 }
@@ -176,7 +176,7 @@ static bool must_reset(const struct device *device)
     const struct transport *t = &device->transport;
 
     return t->status & VIRTIO_STATUS_DRIVER_OK && !device->fresh &&
-           (device->torn || (t->driver_features & VIRTIO_F_RING_PACKED &&
+           (device->torn || (t->rings.driver_features & VIRTIO_F_RING_PACKED &&
                              device->fe.inflight_fd < 0));
 }
 
@@ -227,7 +227,7 @@ static void come_back(struct device *device)
                                 fe->config_size) != 0);
     if (device->must_reset)
         transport_needs_reset(t, false);
-    frontend_kick_all(fe, t->rings, t->is.vqs);
+    frontend_kick_all(fe, &t->rings);
     frontend_pump(fe); /* sends those that go in-band */
     /* what its predecessor finished may not have been signalled */
     if (t->status & VIRTIO_STATUS_DRIVER_OK)
@@ -260,7 +260,7 @@ static bool step(struct device *device)
         device->step = device->must_reset ? RESTORE_CONFIG : RESTORE_INFLIGHT;
         if (!device->must_reset)
             frontend_send_statuses(fe, t->history, t->n_history,
-                                   t->driver_features);
+                                   t->rings.driver_features);
         break;
     case RESTORE_INFLIGHT:
         device->step = RESTORE_RINGS;
@@ -270,13 +270,13 @@ static bool step(struct device *device)
                           "the back-end that came back refuses "
                           "the features that the guest uses");
         else if (t->status & VIRTIO_STATUS_DRIVER_OK)
-            frontend_get_inflight(fe, t->rings, t->is.vqs);
+            frontend_get_inflight(fe, &t->rings);
         break;
     case RESTORE_RINGS:
         device->step = RESTORE_CONFIG;
         if (t->status & VIRTIO_STATUS_DRIVER_OK) {
             device->fresh = device->torn = false;
-            frontend_send_rings(fe, t->rings, t->is.vqs,
+            frontend_send_rings(fe, &t->rings,
                                 t->status & ~VIRTIO_STATUS_NEEDS_RESET);
             warn_of_doubles(device);
         }
