@@ -28,7 +28,7 @@ endif
 # Debian's packages: what a build needs.
 DEPS = gcc libc6-dev libfdt-dev libev-dev libjansson-dev liburing-dev
 
-LIB = $(addprefix vmm/machine/,fail.c mem.c sys.c window.c bus.c vcpu.c \
+LIB = $(addprefix vmm/machine/,fail.c file.c mem.c sys.c window.c bus.c vcpu.c \
   machine.c arch_$(ARCH).c)
 LIB += $(addprefix vmm/link/,words.c spec.c child.c device.c connect.c \
   place.c reconnect.c)

@@ -5,7 +5,8 @@ CHECK_DEPS = libcriterion-dev device-tree-compiler acpica-tools strace \
 UNIT = elf fdt params bzimage initrd acpi mptable image ring inflight runtime \
   backend_loop backend_block backend_console backend_net
 UNIT_HELP = tests/unit/driver.c tests/unit/vu_client.c
-UNIT += wire probe answer frontend resume transport queue race config shm mem bus \
+UNIT += wire probe answer frontend resume transport queue race config \
+  shm mem file bus \
   words names spec uart channel child console options
 UNIT_HELP += tests/unit/far.c tests/unit/model.c tests/unit/interview.c \
   tests/unit/rig.c tests/unit/spy.c

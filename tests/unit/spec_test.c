@@ -383,14 +383,14 @@ Test(spec, config, .timeout = 10)
         unlink(path);
     }
     snprintf(text, sizeof text, "socket=x,config=@%s", config_file(path, 4097));
-    refuse(text, "longer than 4096");
+    refuse(text, "has 4097 bytes, at most 4096 are possible");
     unlink(path);
     refuse(text, strerror(ENOENT));
     snprintf(text, sizeof text, "socket=x,config=@%s", config_file(path, 0));
-    refuse(text, "no bytes");
+    refuse(text, "is empty");
     unlink(path);
     refuse("socket=x,config=@", strerror(ENOENT));
-    refuse("socket=x,config=@/tmp", strerror(EISDIR));
+    refuse("socket=x,config=@/tmp", "is a directory");
     refuse("socket=x,config=", "no bytes");
     refuse("socket=x,config=0", "digits");
     refuse("socket=x,config=000", "digits");

@@ -6,7 +6,6 @@
 
 #include <ctype.h>
 #include <errno.h>
-#include <fcntl.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -16,6 +15,7 @@
 #include <unistd.h>
 
 #include "vmm/machine/fail.h"
+#include "vmm/machine/file.h"
 #include "vmm/link/words.h"
 
 #define MAX_QUEUE_SIZE 32768u
@@ -87,21 +87,18 @@ static int take_name(struct spec *spec, const char *value, struct husk_err *err)
 static int read_config(struct spec *spec, const char *path,
                        struct husk_err *err)
 {
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
-    ssize_t n;
-    int rc;
+    static const struct file_kind kind = {
+        "config=@", FRONTEND_MAX_CONFIG, "give the device's config space alone"
+    };
+    struct file file;
+    int size;
 
-    if (fd < 0)
-        return fail(err, -EINVAL, "config=@%s: %s", path, strerror(errno));
-    n = read(fd, spec->config, FRONTEND_MAX_CONFIG + 1);
-    rc = n < 0 ? -errno : 0;
-    close(fd);
-    if (rc < 0)
-        return fail(err, -EINVAL, "config=@%s: %s", path, strerror(-rc));
-    if (n > (ssize_t)FRONTEND_MAX_CONFIG)
-        return fail(err, -EINVAL, "config=@%s: longer than %u bytes", path,
-                    FRONTEND_MAX_CONFIG);
-    return (int)n;
+    if (file_read(&file, &kind, path, err) < 0)
+        return -EINVAL;
+    size = (int)file.size;
+    memcpy(spec->config, file.data, file.size);
+    file_free(&file);
+    return size;
 }
 
 static int read_hex(struct spec *spec, const char *hex, struct husk_err *err)
