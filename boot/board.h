@@ -11,6 +11,7 @@
 #include <stdint.h>
 
 #include "husk.h"
+#include "vmm/machine/file.h"
 #include "vmm/machine/mem.h"
 
 /* A virtio-mmio device as the guest's tables describe it. */
@@ -34,13 +35,6 @@ struct boot_board {
     gpa_t rsdp;           /* ACPI's root pointer; 0: no ACPI */
     gpa_t panic;          /* one byte of pvpanic register; 0: none */
     bool uart2;           /* the results UART is there */
-};
-
-/* A file in memory, and how messages call it. */
-struct boot_file {
-    const char *name;
-    const void *data;
-    size_t size;
 };
 
 enum boot_mode {

@@ -76,7 +76,7 @@ static const char *find_multiboot(const uint8_t *image, size_t size)
     return NULL;
 }
 
-static int refuse(const struct boot_file *file, struct husk_err *err)
+static int refuse(const struct file *file, struct husk_err *err)
 {
     const char *multiboot = find_multiboot(file->data, file->size);
     const uint8_t *image = file->data;
@@ -104,14 +104,14 @@ static int refuse(const struct boot_file *file, struct husk_err *err)
 }
 
 /* Put the kernel's name, and perhaps more, in front of a loader's words. */
-static int blame(const struct boot_file *file, const char *more, int rc,
+static int blame(const struct file *file, const char *more, int rc,
                  const struct husk_err *why, struct husk_err *err)
 {
     return fail(err, rc, "kernel %s: %s%s", file->name, why->text, more);
 }
 
-static int load_elf(const struct mem *mem, const struct boot_file *file,
-                    bool fresh, struct image *image, struct husk_err *err)
+static int load_elf(const struct mem *mem, const struct file *file, bool fresh,
+                    struct image *image, struct husk_err *err)
 {
     struct elf_info info;
     struct husk_err why;
@@ -134,7 +134,7 @@ static int load_elf(const struct mem *mem, const struct boot_file *file,
     return 0;
 }
 
-static int load_bzimage(const struct mem *mem, const struct boot_file *file,
+static int load_bzimage(const struct mem *mem, const struct file *file,
                         struct image *image, struct husk_err *err)
 {
     struct bzimage_info info;
@@ -220,10 +220,9 @@ static int write_tables(const struct boot_board *machine, unsigned tables,
     return write_params(&board, tables, image, err);
 }
 
-int image_boot(const struct boot_board *machine, const struct boot_file *kernel,
-               const struct boot_file *initrd, unsigned n_initrd,
-               unsigned tables, bool fresh, struct boot_entry *entry,
-               struct husk_err *err)
+int image_boot(const struct boot_board *machine, const struct file *kernel,
+               const struct file *initrd, unsigned n_initrd, unsigned tables,
+               bool fresh, struct boot_entry *entry, struct husk_err *err)
 {
     struct boot_board board = *machine;
     struct image image;

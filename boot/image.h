@@ -38,9 +38,8 @@
  *   -EINVAL   an initrd is empty, or a device does not fit a table
  *   -E2BIG    the command line or a table outgrew its place
  */
-int image_boot(const struct boot_board *board, const struct boot_file *kernel,
-               const struct boot_file *initrd, unsigned n_initrd,
-               unsigned tables, bool fresh, struct boot_entry *entry,
-               struct husk_err *err);
+int image_boot(const struct boot_board *board, const struct file *kernel,
+               const struct file *initrd, unsigned n_initrd, unsigned tables,
+               bool fresh, struct boot_entry *entry, struct husk_err *err);
 
 #endif

@@ -20,9 +20,9 @@ static uint64_t padded(uint64_t size)
     return (size + WORD - 1) & ~(uint64_t)(WORD - 1);
 }
 
-int initrd_load(const struct mem *mem, const struct boot_file *file,
-                unsigned count, gpa_t floor, gpa_t last, gpa_t *address,
-                uint64_t *size, struct husk_err *err)
+int initrd_load(const struct mem *mem, const struct file *file, unsigned count,
+                gpa_t floor, gpa_t last, gpa_t *address, uint64_t *size,
+                struct husk_err *err)
 {
     gpa_t top = mem->region[0].base + mem->region[0].size;
     uint64_t total = 0;

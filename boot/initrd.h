@@ -17,8 +17,8 @@
  *   -EINVAL  a file is empty
  *   -ENOMEM  they do not fit; err says how much is needed and how much there is
  */
-int initrd_load(const struct mem *mem, const struct boot_file *file,
-                unsigned count, gpa_t floor, gpa_t last, gpa_t *address,
-                uint64_t *size, struct husk_err *err);
+int initrd_load(const struct mem *mem, const struct file *file, unsigned count,
+                gpa_t floor, gpa_t last, gpa_t *address, uint64_t *size,
+                struct husk_err *err);
 
 #endif

@@ -183,10 +183,16 @@ HUSK_API int husk_vm_set_console(struct husk_vm *vm, int fd,
 HUSK_API int husk_vm_probe(struct husk_vm *vm, struct husk_err *err);
 
 /*
- * Boot: probe unless that was done, build the machine meanwhile, load the
- * kernel and run the vCPUs. ended() follows on the loop.
+ * Boot: read the kernel and the initrds, probe unless that was done, build the
+ * machine meanwhile, load the images and run the vCPUs. ended() follows on the
+ * loop. Each file is read here, once: a guest that boots again after a reset
+ * gets the same content.
  *   -EBUSY   started before
- *   -ENOENT  no kernel was given or it is not there
+ *   -ENOENT  no kernel was given, or the kernel or an initrd does not exist
+ *   -EINVAL  the kernel or an initrd is empty or not a regular file
+ *   -EFBIG   an initrd is larger than guest memory, or the kernel's file than
+ *            guest memory and 1 GiB
+ *   -ETXTBSY the kernel or an initrd was written to while it was read
  *   -ENODEV  no usable /dev/kvm
  *   -ENOMEM  the host cannot back that much memory
  *   other    KVM refused; err names the call

@@ -2,7 +2,7 @@
 CHECK_DEPS = libcriterion-dev device-tree-compiler acpica-tools strace \
   qemu-utils qemu-system-common clang-format
 
-UNIT = elf fdt params bzimage initrd acpi mptable image ring inflight runtime \
+UNIT = elf fdt params bzimage initrd acpi mptable image load ring inflight runtime \
   backend_loop backend_block backend_console backend_net
 UNIT_HELP = tests/unit/driver.c tests/unit/vu_client.c
 UNIT += wire probe answer frontend resume transport queue race config \
@@ -14,7 +14,7 @@ UNIT_HELP += tests/unit/far.c tests/unit/model.c tests/unit/interview.c \
 # On KVM: this host's, or where it has none, the lab's.
 GUEST_TESTS = hello console devices exits failure tree library api strict faulty
 GUEST_TESTS += qsd virtiofs bundled config reset reconnect comeback orphan fault shm
-GUEST_TESTS += timeline
+GUEST_TESTS += timeline images
 GUEST_HELP = tests/guest/embed.c tests/guest/run.c tests/guest/harness.c tests/guest/disk.c
 
 # The back-ends' ring code is tested here too; none of it is in libhusk.

@@ -1,56 +1,44 @@
 /*
- * From the kernel's and initrds' files to a guest that can take its first
- * instruction.
+ * The kernel and the initrds: read once when the VM starts, loaded into guest
+ * memory at each boot. The content is kept only where a reset boots again.
  */
-#include <errno.h>
-#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <sys/random.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #include "boot/fdt.h"
 #include "boot/image.h"
-#include "vmm/machine/fail.h"
+#include "vmm/machine/file.h"
 #include "vmm/vm.h"
 
-static void close_file(struct boot_file *file)
+/*
+ * A kernel's file can be larger than what is loaded of it: debug information
+ * stays behind.
+ */
+#define KERNEL_EXTRA (UINT64_C(1) << 30)
+
+int vm_read_images(struct husk_vm *vm, struct husk_err *err)
 {
-    if (file->data)
-        munmap((void *)(uintptr_t)file->data, file->size);
-    file->data = NULL;
+    struct file_kind kernel = { "kernel ", vm->config.memory + KERNEL_EXTRA,
+                                "strip its debug information" };
+    struct file_kind initrd = { "initrd ", vm->config.memory,
+                                "give the guest more memory" };
+    int rc = file_read(&vm->images.kernel, &kernel, vm->kernel, err);
+
+    for (unsigned i = 0; i < vm->n_initrds && rc == 0; i++) {
+        rc = file_read(&vm->images.initrd[i], &initrd, vm->initrds[i], err);
+        initrd.limit -= vm->images.initrd[i].size;
+    }
+    if (rc < 0)
+        vm_free_images(vm);
+    return rc;
 }
 
-static int open_file(const char *what, const char *path, struct boot_file *file,
-                     struct husk_err *err)
+void vm_free_images(struct husk_vm *vm)
 {
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
-    struct stat st;
-    void *map;
-    int rc = 0;
-
-    *file = (struct boot_file){ .name = path };
-    if (fd < 0)
-        return fail(err, -errno, "%s %s: %s", what, path, strerror(errno));
-    if (fstat(fd, &st) < 0)
-        rc = fail(err, -errno, "%s %s: %s", what, path, strerror(errno));
-    else if (!S_ISREG(st.st_mode))
-        rc = fail(err, -ENOEXEC, "%s %s: not a regular file", what, path);
-    else if (st.st_size == 0)
-        rc = fail(err, -ENOEXEC, "%s %s: the file is empty", what, path);
-    if (rc == 0) {
-        map = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
-        if (map == MAP_FAILED) {
-            rc = fail(err, -errno, "%s %s: %s", what, path, strerror(errno));
-        } else {
-            file->data = map;
-            file->size = (size_t)st.st_size;
-        }
-    }
-    close(fd);
-    return rc;
+    file_free(&vm->images.kernel);
+    for (unsigned i = 0; i < vm->n_initrds; i++)
+        file_free(&vm->images.initrd[i]);
 }
 
 static void describe(const struct husk_vm *vm, struct boot_board *board,
@@ -114,22 +102,14 @@ int vm_load(struct husk_vm *vm, bool fresh, struct boot_entry *entry,
             struct husk_err *err)
 {
     struct boot_virtio virtio[VM_MAX_DEVICES];
-    struct boot_file kernel, initrd[HUSK_MAX_INITRDS];
     struct boot_board board;
-    unsigned n = 0;
-    int rc = open_file("kernel", vm->kernel, &kernel, err);
+    int rc;
 
-    while (rc == 0 && n < vm->n_initrds) {
-        rc = open_file("initrd", vm->initrds[n], &initrd[n], err);
-        n++;
-    }
-    if (rc == 0) {
-        describe(vm, &board, virtio);
-        rc = image_boot(&board, &kernel, initrd, n,
-                        tables(vm->config.discovery), fresh, entry, err);
-    }
-    close_file(&kernel);
-    while (n > 0)
-        close_file(&initrd[--n]);
+    describe(vm, &board, virtio);
+    rc =
+        image_boot(&board, &vm->images.kernel, vm->images.initrd, vm->n_initrds,
+                   tables(vm->config.discovery), fresh, entry, err);
+    if (!vm->config.reset_again)
+        vm_free_images(vm);
     return rc;
 }

@@ -409,6 +409,7 @@ void husk_vm_destroy(struct husk_vm *vm)
     sys_close(&vm->ack_fd);
     sys_close(&vm->stop_fd);
     pthread_mutex_destroy(&vm->lock);
+    vm_free_images(vm);
     for (unsigned i = 0; i < vm->n_initrds; i++)
         free(vm->initrds[i]);
     free(vm->kernel);
@@ -558,12 +559,8 @@ int husk_vm_start(struct husk_vm *vm, struct husk_err *err)
         return fail(err, -EBUSY, "the VM was started before");
     if (!vm->kernel)
         return fail(err, -ENOENT, "no kernel was given");
-    if (access(vm->kernel, R_OK) < 0)
-        return fail(err, -errno, "kernel %s: %s", vm->kernel, strerror(errno));
-    for (unsigned i = 0; i < vm->n_initrds; i++)
-        if (access(vm->initrds[i], R_OK) < 0)
-            return fail(err, -errno, "initrd %s: %s", vm->initrds[i],
-                        strerror(errno));
+    if ((rc = vm_read_images(vm, err)) < 0)
+        return rc;
     vm->boot = true;
     if (vm->state == VM_NEW)
         rc = begin(vm, err);

@@ -10,6 +10,7 @@
 #include "husk.h"
 #include "vmm/console.h"
 #include "vmm/link/device.h"
+#include "vmm/machine/file.h"
 #include "vmm/machine/machine.h"
 #include "vmm/machine/mem.h"
 
@@ -39,6 +40,9 @@ struct husk_vm {
     struct husk_config config;
     char *kernel, *append, *initrds[HUSK_MAX_INITRDS]; /* as in config */
     unsigned n_initrds;
+    struct {
+        struct file kernel, initrd[HUSK_MAX_INITRDS];
+    } images; /* content of these files, while a boot may need it */
     enum vm_state state;
     bool boot; /* a machine is wanted, not only answers */
 
@@ -98,8 +102,14 @@ int vm_place_devices(struct husk_vm *vm, struct husk_err *err);
 int vm_place_shm(struct husk_vm *vm, struct husk_err *err);
 int vm_attach_devices(struct husk_vm *vm, struct husk_err *err);
 
-/* Load kernel, tree and parameters into guest memory. fresh: for the first
- * time. */
+/* Read kernel and initrds into vm->images; after an error nothing is there. */
+int vm_read_images(struct husk_vm *vm, struct husk_err *err);
+void vm_free_images(struct husk_vm *vm);
+
+/*
+ * Load the images, tree and parameters into guest memory; free the images
+ * unless a reset boots again. fresh: guest memory is all zeros.
+ */
 int vm_load(struct husk_vm *vm, bool fresh, struct boot_entry *entry,
             struct husk_err *err);
 

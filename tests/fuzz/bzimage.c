@@ -94,7 +94,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     struct input in = { data, data + size }, setup = input_cut(&in, BOARD);
     uint8_t whole[FILE_SIZE], flags = input_u8(&setup);
     size_t file_size = FILE_SIZE;
-    struct boot_file kernel = { .name = "kernel" }, initrd[3];
+    struct file kernel = { .name = "kernel" }, initrd[3];
     struct boot_board board;
     struct boot_entry entry;
     struct husk_err err = { 0 };
@@ -106,10 +106,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     if (flags & 2)
         file_size = input_u16(&in) % (FILE_SIZE + 1);
     for (unsigned i = 0; i < 3; i++)
-        initrd[i] = (struct boot_file){ "initrd", whole, input_u8(&in) ^ 1u };
+        initrd[i] = (struct file){ "initrd", whole, input_u8(&in) ^ 1u };
     if (flags & 32) /* larger than memory, or than what the kernel left */
-        initrd[0] = (struct boot_file){ "initrd", large,
-                                        input_u16(&in) % sizeof large };
+        initrd[0] =
+            (struct file){ "initrd", large, input_u16(&in) % sizeof large };
     input_bytes(&in, whole + SETUP,
                 input_left(&in) < CODE ? input_left(&in) : CODE);
     file = ram_copy(whole, file_size);

@@ -114,8 +114,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     uint8_t flags = input_u8(&setup);
     size_t file_size = input_left(&in);
     uint8_t *file = ram_copy(in.at, file_size);
-    struct boot_file kernel = { "kernel", file, file_size };
-    struct boot_file initrd = { "initrd", data, size };
+    struct file kernel = { "kernel", file, file_size };
+    struct file initrd = { "initrd", data, size };
     struct boot_board board;
     struct boot_entry entry;
     struct husk_err err = { 0 };

@@ -31,7 +31,7 @@ static struct boot_board board = {
 };
 
 static uint8_t image[0x2000];
-static struct boot_file kernel = { "test.elf", image, sizeof image };
+static struct file kernel = { "test.elf", image, sizeof image };
 
 static void setup(void)
 {
@@ -181,8 +181,7 @@ Test(image, mptable_comes_with_words, .init = setup, .fini = teardown)
 
 Test(image, bzimage_with_initrds, .init = setup, .fini = teardown)
 {
-    const struct boot_file initrd[] = { { "a", "1234567", 7 },
-                                        { "b", "89", 2 } };
+    const struct file initrd[] = { { "a", "1234567", 7 }, { "b", "89", 2 } };
     struct boot_entry entry;
     struct husk_err err;
     char line[202];
@@ -214,7 +213,7 @@ Test(image, bzimage_with_initrds, .init = setup, .fini = teardown)
 
 static void check_refusal(size_t size, int code, const char *words)
 {
-    struct boot_file file = { "it", image, size };
+    struct file file = { "it", image, size };
     struct boot_entry entry;
     struct husk_err err;
     int rc = image_boot(&board, &file, NULL, 0, 0, true, &entry, &err);

@@ -27,7 +27,7 @@ static void teardown(void)
 
 Test(initrd, joins_and_pads, .init = setup, .fini = teardown)
 {
-    const struct boot_file files[] = {
+    const struct file files[] = {
         { "one", "12345", 5 },
         { "two", "abcd", 4 },
         { "three", "x", 1 },
@@ -49,7 +49,7 @@ Test(initrd, joins_and_pads, .init = setup, .fini = teardown)
 Test(initrd, keeps_to_the_limits, .init = setup, .fini = teardown)
 {
     static char data[MIB];
-    struct boot_file file = { "big", data, MIB };
+    struct file file = { "big", data, MIB };
     struct husk_err err;
     gpa_t address;
     uint64_t size;
@@ -86,7 +86,7 @@ Test(initrd, keeps_to_the_limits, .init = setup, .fini = teardown)
 
 Test(initrd, refuses_an_empty_file, .init = setup, .fini = teardown)
 {
-    const struct boot_file files[] = { { "a", "12", 2 }, { "b", NULL, 0 } };
+    const struct file files[] = { { "a", "12", 2 }, { "b", NULL, 0 } };
     struct husk_err err;
     gpa_t address;
     uint64_t size;
