@@ -39,8 +39,8 @@ static int piece_done(struct frontend *fe,
         return 0;
     /* a single piece is whole even if it is old: changes that never cease
      * would keep all of them from the guest */
-    if (!again || fe->config_size <= VU_MAX_CONFIG) {
-        memcpy(fe->config, fe->config_in, fe->config_size);
+    if (!again || fe->is->config_size <= VU_MAX_CONFIG) {
+        memcpy(fe->config, fe->config_in, fe->is->config_size);
         if (fe->config_arrived)
             fe->config_arrived(fe->ctx);
     }
@@ -50,16 +50,16 @@ static int piece_done(struct frontend *fe,
 
 int frontend_config_refresh(struct frontend *fe)
 {
-    if (!(fe->acked & VU_PF_CONFIG) || fe->config_size == 0)
+    if (!(fe->acked & VU_PF_CONFIG) || fe->is->config_size == 0)
         return 0;
     if (fe->config_due) { /* under way: what comes may be old already */
         fe->config_again = true;
         return 0;
     }
-    for (uint32_t offset = 0; offset < fe->config_size;
+    for (uint32_t offset = 0; offset < fe->is->config_size;
          offset += VU_MAX_CONFIG) {
         struct config_message message = { { 0, 0, 0 }, { 0 } };
-        uint32_t left = fe->config_size - offset, size;
+        uint32_t left = fe->is->config_size - offset, size;
         uint32_t length = left < VU_MAX_CONFIG ? left : VU_MAX_CONFIG;
         int rc;
 

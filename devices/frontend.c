@@ -24,8 +24,7 @@ void frontend_init(struct frontend *fe, int fd)
     wire_init(&fe->wire, fd);
     fe->lost = false;
     fe->err = (struct husk_err){ 0 };
-    fe->features = fe->protocol = fe->acked = 0;
-    fe->queue_num = fe->max_slots = 0;
+    fe->acked = fe->max_slots = 0;
     fe->device_status = 0;
     fe->memory_sent = false;
     fe->config_due = 0;

@@ -13,6 +13,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "devices/identity.h"
 #include "devices/vring.h"
 #include "devices/wire.h"
 #include "vmm/machine/mem.h"
@@ -60,18 +61,15 @@ struct frontend {
     bool lost;
     struct husk_err err; /* why */
 
-    uint64_t features;     /* VIRTIO and vhost feature bits as offered */
-    uint64_t protocol;     /* protocol features as offered */
-    uint64_t acked;        /* and as acknowledged */
-    uint64_t queue_num;    /* GET_QUEUE_NUM's answer, 0 if none */
-    uint64_t max_slots;    /* GET_MAX_MEM_SLOTS's answer */
-    uint8_t device_status; /* GET_STATUS's answer */
-    bool memory_sent;      /* once a connection */
-    int inflight_fd;       /* of the back-end's inflight area; -1: none */
+    const struct identity *is; /* what this connection's probe found */
+    uint64_t acked;            /* protocol features as acknowledged */
+    uint64_t max_slots;        /* GET_MAX_MEM_SLOTS's answer */
+    uint8_t device_status;     /* GET_STATUS's answer */
+    bool memory_sent;          /* once a connection */
+    int inflight_fd;           /* of the back-end's inflight area; -1: none */
     struct vu_inflight inflight;
 
-    uint32_t config_size;
-    uint8_t *config;     /* config_size bytes: the last whole answer */
+    uint8_t *config;     /* is->config_size bytes: the last whole answer */
     uint8_t *config_in;  /* the answer that is arriving */
     unsigned config_due; /* pieces of it that have not come */
     bool config_again;   /* it changed once more meanwhile */

@@ -23,7 +23,13 @@ static struct probe *of(struct frontend *fe)
 
 void probe_start(struct probe *probe, struct frontend *fe)
 {
+    enum dialect dialect = probe->is.dialect;
+
+    probe->is = (struct identity){ .dialect = dialect,
+                                   .queue_size = probe->given.queue_size };
+    probe->queue_num = 0;
     probe->fe = fe;
+    fe->is = &probe->is;
     fe->ctx = probe;
     fe->config_arrived = NULL;
     probe->round = PROBE_FEATURES;
@@ -37,12 +43,12 @@ bool probe_again(struct probe *probe)
     int code = probe->fe->err.code;
 
     if (!probe->asked || probe->round != PROBE_ASK ||
-        probe->given.mode != PROBE_AUTO || probe->dialect == PROBE_IS_SPECS ||
-        probe->dialect == PROBE_IS_MESSAGES)
+        probe->given.mode != PROBE_AUTO || probe->is.dialect == DIALECT_SPECS ||
+        probe->is.dialect == DIALECT_MESSAGES)
         return false; /* not at 41, or not because of it */
     if (code != -EPIPE && code != -ECONNRESET && code != -ETIMEDOUT)
         return false; /* it did answer, and wrongly */
-    probe->dialect = PROBE_NONE;
+    probe->is.dialect = DIALECT_NONE;
     return true;
 }
 
@@ -63,16 +69,17 @@ static int ask(struct frontend *fe, uint32_t request, uint32_t min,
 static int take_u64(struct frontend *fe, const struct frontend_pending *pending,
                     const uint8_t *payload, size_t size)
 {
+    struct probe *probe = of(fe);
     uint64_t value;
 
     (void)size;
     memcpy(&value, payload, sizeof value);
     switch (pending->request) {
     case VU_GET_FEATURES:
-        fe->features = value;
+        probe->is.features = value;
         break;
     case VU_GET_PROTOCOL_FEATURES:
-        fe->protocol = value;
+        probe->is.protocol = value;
         break;
     case VU_GET_MAX_MEM_SLOTS:
         fe->max_slots = value;
@@ -83,7 +90,7 @@ static int take_u64(struct frontend *fe, const struct frontend_pending *pending,
                                  "GET_QUEUE_NUM was answered with "
                                  "%" PRIu64 " queues, 1 to %u are possible",
                                  value, FRONTEND_MAX_VQS);
-        fe->queue_num = value;
+        probe->queue_num = value;
         break;
     }
     return 0;
@@ -110,9 +117,9 @@ static int take_u32(struct frontend *fe, const struct frontend_pending *pending,
     (void)size;
     memcpy(&value, payload, sizeof value);
     if (pending->request == VU_GET_CONFIG_SIZE)
-        probe->config_size = value;
+        probe->is.config_size = value;
     else
-        probe->min_vqs = value;
+        probe->is.min_vqs = value;
     return 0;
 }
 
@@ -128,16 +135,16 @@ static int take_probe(struct frontend *fe,
     (void)pending;
     if (payload && size >= sizeof specs && mode != PROBE_MESSAGES) {
         memcpy(&specs, payload, sizeof specs);
-        probe->id = specs.id;
-        probe->config_size = specs.config_size;
-        probe->min_vqs = specs.min_vqs;
-        probe->max_vqs = specs.max_vqs;
-        probe->dialect = PROBE_IS_SPECS;
-    } else if (payload && size == sizeof probe->id && mode != PROBE_SPECS) {
-        memcpy(&probe->id, payload, sizeof probe->id);
-        probe->dialect = PROBE_IS_MESSAGES;
+        probe->is.id = specs.id;
+        probe->is.config_size = specs.config_size;
+        probe->is.min_vqs = specs.min_vqs;
+        probe->is.max_vqs = specs.max_vqs;
+        probe->is.dialect = DIALECT_SPECS;
+    } else if (payload && size == sizeof probe->is.id && mode != PROBE_SPECS) {
+        memcpy(&probe->is.id, payload, sizeof probe->is.id);
+        probe->is.dialect = DIALECT_MESSAGES;
     } else if (mode == PROBE_AUTO) {
-        probe->dialect = PROBE_NONE;
+        probe->is.dialect = DIALECT_NONE;
     } else if (!payload) {
         return frontend_lose(fe, -EPROTO,
                              "the back-end ignored the probe that "
@@ -165,14 +172,14 @@ static int take_shm(struct frontend *fe, const struct frontend_pending *pending,
                              "GET_SHMEM_CONFIG was answered with "
                              "%zu bytes, whole sizes of 8 bytes are expected",
                              size);
-    memcpy(&probe->shm, payload, size);
+    memcpy(&probe->is.shm, payload, size);
     return 0;
 }
 
 /* What is acknowledged: what is offered, served, and whole. */
 static uint64_t choose(const struct probe *probe)
 {
-    uint64_t offered = probe->fe->protocol;
+    uint64_t offered = probe->is.protocol;
     uint64_t bits = offered & FRONTEND_PROTOCOL;
 
     if (probe->given.inflight)
@@ -188,8 +195,8 @@ static uint64_t choose(const struct probe *probe)
 
 static bool wants_probe(const struct probe *probe)
 {
-    return probe->fe->protocol & VU_PF_STANDALONE &&
-           probe->given.mode != PROBE_OFF && probe->dialect != PROBE_NONE;
+    return probe->is.protocol & VU_PF_STANDALONE &&
+           probe->given.mode != PROBE_OFF && probe->is.dialect != DIALECT_NONE;
 }
 
 static int set_protocol(struct probe *probe, bool with_probe)
@@ -206,7 +213,7 @@ static int need_values(struct probe *probe)
 {
     const struct probe_given *given = &probe->given;
     struct frontend *fe = probe->fe;
-    bool need_vqs = !given->has_vqs && !(fe->protocol & VU_PF_MQ);
+    bool need_vqs = !given->has_vqs && !(probe->is.protocol & VU_PF_MQ);
 
     if (given->mode == PROBE_SPECS || given->mode == PROBE_MESSAGES)
         return frontend_lose(fe, -ENODEV,
@@ -231,13 +238,11 @@ static int ask_config(struct probe *probe, uint32_t size)
 {
     struct frontend *fe = probe->fe;
 
-    if (!fe->config || fe->config_size != size) {
-        free(fe->config);
-        free(fe->config_in);
-        fe->config = calloc(1, size ? size : 1);
-        fe->config_in = calloc(1, size ? size : 1);
-    }
-    fe->config_size = size;
+    free(fe->config);
+    free(fe->config_in);
+    fe->config = calloc(1, size ? size : 1);
+    fe->config_in = calloc(1, size ? size : 1);
+    probe->is.config_size = size;
     if (!fe->config || !fe->config_in)
         return frontend_lose(fe, -ENOMEM,
                              "out of memory for %u bytes of "
@@ -253,36 +258,36 @@ static int check_vqs(struct probe *probe)
     const struct probe_given *given = &probe->given;
     struct frontend *fe = probe->fe;
 
-    if (probe->max_vqs < 1 || probe->max_vqs > FRONTEND_MAX_VQS)
+    if (probe->is.max_vqs < 1 || probe->is.max_vqs > FRONTEND_MAX_VQS)
         return frontend_lose(fe, -EPROTO,
                              "the back-end's probe says at most "
                              "%u queues, 1 to %u are possible",
-                             probe->max_vqs, FRONTEND_MAX_VQS);
-    if (probe->min_vqs > probe->max_vqs)
+                             probe->is.max_vqs, FRONTEND_MAX_VQS);
+    if (probe->is.min_vqs > probe->is.max_vqs)
         return frontend_lose(fe, -EPROTO,
                              "the back-end's probe says at least "
                              "%u queues and at most %u",
-                             probe->min_vqs, probe->max_vqs);
-    if (fe->queue_num && fe->queue_num != probe->max_vqs) {
+                             probe->is.min_vqs, probe->is.max_vqs);
+    if (probe->queue_num && probe->queue_num != probe->is.max_vqs) {
         snprintf(probe->note, sizeof probe->note,
                  "%s: the probe says %u "
                  "queues, GET_QUEUE_NUM %" PRIu64 ": using the smaller",
-                 fe->name, probe->max_vqs, fe->queue_num);
-        if (fe->queue_num < probe->max_vqs)
-            probe->max_vqs = (uint32_t)fe->queue_num;
-        if (probe->min_vqs > probe->max_vqs)
+                 fe->name, probe->is.max_vqs, probe->queue_num);
+        if (probe->queue_num < probe->is.max_vqs)
+            probe->is.max_vqs = (uint32_t)probe->queue_num;
+        if (probe->is.min_vqs > probe->is.max_vqs)
             return frontend_lose(fe, -EPROTO,
                                  "the back-end's probe says at "
                                  "least %u queues, GET_QUEUE_NUM %u",
-                                 probe->min_vqs, probe->max_vqs);
+                                 probe->is.min_vqs, probe->is.max_vqs);
     }
     if (given->has_vqs &&
-        (given->vqs < probe->min_vqs || given->vqs > probe->max_vqs))
+        (given->vqs < probe->is.min_vqs || given->vqs > probe->is.max_vqs))
         return frontend_lose(fe, -EINVAL,
                              "vqs=%u was given, the back-end has "
                              "%u to %u",
-                             given->vqs, probe->min_vqs, probe->max_vqs);
-    probe->vqs = given->has_vqs ? given->vqs : probe->max_vqs;
+                             given->vqs, probe->is.min_vqs, probe->is.max_vqs);
+    probe->is.vqs = given->has_vqs ? given->vqs : probe->is.max_vqs;
     return 0;
 }
 
@@ -294,39 +299,39 @@ static int judge(struct probe *probe)
     bool has_config = fe->acked & VU_PF_CONFIG;
     int rc;
 
-    if (given->has_id && given->id != probe->id)
+    if (given->has_id && given->id != probe->is.id)
         return frontend_lose(fe, -EINVAL,
                              "id=%u was given, the back-end says "
                              "it is %u",
-                             given->id, probe->id);
-    if (probe->id == 0)
+                             given->id, probe->is.id);
+    if (probe->is.id == 0)
         return frontend_lose(fe, -EPROTO,
                              "the back-end says that its device "
                              "id is 0, which stands for no device");
-    if (probe->config_size > FRONTEND_MAX_CONFIG)
+    if (probe->is.config_size > FRONTEND_MAX_CONFIG)
         return frontend_lose(fe, -EPROTO,
                              "the back-end says it has %u bytes "
                              "of config space, at most %u are possible",
-                             probe->config_size, FRONTEND_MAX_CONFIG);
-    if (given->has_config_size && given->config_size != probe->config_size)
+                             probe->is.config_size, FRONTEND_MAX_CONFIG);
+    if (given->has_config_size && given->config_size != probe->is.config_size)
         return frontend_lose(fe, -EINVAL,
                              "config-size=%u was given, the "
                              "back-end says %u",
-                             given->config_size, probe->config_size);
+                             given->config_size, probe->is.config_size);
     rc = check_vqs(probe);
     if (rc < 0)
         return rc;
-    probe->standalone =
-        fe->acked & VU_PF_STATUS && (has_config || probe->config_size == 0);
-    if (!has_config && probe->config_size && !given->config) {
+    probe->is.standalone =
+        fe->acked & VU_PF_STATUS && (has_config || probe->is.config_size == 0);
+    if (!has_config && probe->is.config_size && !given->config) {
         snprintf(probe->note, sizeof probe->note,
                  "%s: the back-end has %u "
                  "bytes of config space but offers no CONFIG: the guest sees "
                  "none (give config=)",
-                 fe->name, probe->config_size);
-        probe->config_size = 0;
+                 fe->name, probe->is.config_size);
+        probe->is.config_size = 0;
     }
-    return ask_config(probe, probe->config_size);
+    return ask_config(probe, probe->is.config_size);
 }
 
 /* The rule's third row: the command line speaks alone. */
@@ -335,17 +340,16 @@ static int use_given(struct probe *probe)
     const struct probe_given *given = &probe->given;
     struct frontend *fe = probe->fe;
 
-    probe->id = given->id;
-    probe->min_vqs = probe->max_vqs = 0;
-    probe->vqs = given->has_vqs ? given->vqs : (uint32_t)fe->queue_num;
-    probe->config_size = given->has_config_size ? given->config_size : 0;
-    probe->standalone = false;
+    probe->is.id = given->id;
+    probe->is.min_vqs = probe->is.max_vqs = 0;
+    probe->is.vqs = given->has_vqs ? given->vqs : (uint32_t)probe->queue_num;
+    probe->is.standalone = false;
     /* some count pairs of queues there, so that both can be right */
-    if (given->has_vqs && fe->queue_num && given->vqs > fe->queue_num)
+    if (given->has_vqs && probe->queue_num && given->vqs > probe->queue_num)
         snprintf(probe->note, sizeof probe->note,
                  "%s: vqs=%u was given, "
                  "GET_QUEUE_NUM says %" PRIu64 ": going by what was given",
-                 fe->name, given->vqs, fe->queue_num);
+                 fe->name, given->vqs, probe->queue_num);
     if (!given->has_config_size && fe->acked & VU_PF_CONFIG)
         snprintf(probe->note, sizeof probe->note,
                  "%s: without config-size= "
@@ -365,7 +369,7 @@ static int check_config_source(struct probe *probe)
                              "config= was given, but the back-end "
                              "offers its own config space (CONFIG): leave it "
                              "out");
-    if (probe->dialect == PROBE_NONE && given->has_config_size &&
+    if (probe->is.dialect == DIALECT_NONE && given->has_config_size &&
         given->config_size && !given->config && !(fe->acked & VU_PF_CONFIG))
         return frontend_lose(fe, -EINVAL,
                              "config-size=%u was given, but the "
@@ -383,14 +387,15 @@ static int ask_all(struct probe *probe)
     int rc = 0;
 
     fe->acked = choose(probe);
-    memset(&probe->shm, 0, sizeof probe->shm);
+    probe->is.inband = fe->acked & VU_PF_INBAND_NOTIFICATIONS;
+    memset(&probe->is.shm, 0, sizeof probe->is.shm);
     if (!probing) {
-        probe->dialect = PROBE_NONE;
+        probe->is.dialect = DIALECT_NONE;
         rc = need_values(probe);
     }
     if (rc == 0)
         rc = check_config_source(probe);
-    if (rc == 0 && fe->features & VHOST_F_PROTOCOL_FEATURES)
+    if (rc == 0 && probe->is.features & VHOST_F_PROTOCOL_FEATURES)
         rc = set_protocol(probe, probing);
     if (rc == 0 && probing) {
         probe->asked = true;
@@ -403,8 +408,8 @@ static int ask_all(struct probe *probe)
     if (rc == 0 && fe->acked & VU_PF_CONFIGURE_MEM_SLOTS)
         rc = ask(fe, VU_GET_MAX_MEM_SLOTS, 8, 8, false, take_u64);
     if (rc == 0 && fe->acked & VU_PF_SHMEM)
-        rc =
-            ask(fe, VU_GET_SHMEM_CONFIG, 8, sizeof probe->shm, false, take_shm);
+        rc = ask(fe, VU_GET_SHMEM_CONFIG, 8, sizeof probe->is.shm, false,
+                 take_shm);
     if (rc == 0 && fe->acked & VU_PF_BACKEND_REQ)
         rc = frontend_send(fe, VU_SET_BACKEND_REQ_FD, NULL, 0,
                            &probe->backend_req_fd, 1);
@@ -422,17 +427,17 @@ static int after_ask(struct probe *probe)
     int rc;
 
     probe->round = PROBE_DONE;
-    switch (probe->dialect) {
-    case PROBE_IS_SPECS:
+    switch (probe->is.dialect) {
+    case DIALECT_SPECS:
         probe->round = PROBE_CONFIG;
         return judge(probe);
-    case PROBE_IS_MESSAGES:
+    case DIALECT_MESSAGES:
         probe->round = PROBE_SIZES;
-        probe->max_vqs = (uint32_t)fe->queue_num;
+        probe->is.max_vqs = (uint32_t)probe->queue_num;
         rc = ask(fe, VU_GET_CONFIG_SIZE, 4, 4, false, take_u32);
         return rc < 0 ? rc : ask(fe, VU_GET_MIN_VQ, 4, 4, false, take_u32);
-    case PROBE_UNKNOWN:
-    case PROBE_NONE:
+    case DIALECT_UNKNOWN:
+    case DIALECT_NONE:
         break;
     }
     if (asked) { /* and got nothing: the bit is not what it seemed */
@@ -452,7 +457,7 @@ static int check_features(struct probe *probe)
 {
     struct frontend *fe = probe->fe;
 
-    if (!(fe->features & VIRTIO_F_VERSION_1))
+    if (!(probe->is.features & VIRTIO_F_VERSION_1))
         return frontend_lose(fe, -ENODEV,
                              "the back-end offers no VERSION_1 "
                              "(feature bit 32), and legacy devices are not "
@@ -475,20 +480,20 @@ static int next_round(struct probe *probe)
     case PROBE_FEATURES:
         probe->round = PROBE_PROTOCOL;
         rc = check_features(probe);
-        if (rc < 0 || !(fe->features & VHOST_F_PROTOCOL_FEATURES))
+        if (rc < 0 || !(probe->is.features & VHOST_F_PROTOCOL_FEATURES))
             return rc;
         return ask(fe, VU_GET_PROTOCOL_FEATURES, 8, 8, false, take_u64);
     case PROBE_PROTOCOL:
         probe->round = PROBE_ASK;
-        if (fe->protocol & VU_PF_STANDALONE)
+        if (probe->is.protocol & VU_PF_STANDALONE)
             probe->saw_bit18 = true;
         return ask_all(probe);
     case PROBE_ASK:
         return after_ask(probe);
     case PROBE_SIZES:
         probe->round = PROBE_CONFIG;
-        if (!fe->queue_num)
-            probe->max_vqs = probe->min_vqs;
+        if (!probe->queue_num)
+            probe->is.max_vqs = probe->is.min_vqs;
         return judge(probe);
     case PROBE_CONFIG:
     case PROBE_DONE:

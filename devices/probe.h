@@ -14,18 +14,12 @@
 
 enum probe_mode { PROBE_AUTO, PROBE_SPECS, PROBE_MESSAGES, PROBE_OFF };
 
-enum probe_dialect {
-    PROBE_UNKNOWN,     /* nothing was asked yet */
-    PROBE_NONE,        /* it answers no probe */
-    PROBE_IS_SPECS,    /* one message, four numbers */
-    PROBE_IS_MESSAGES, /* a message a number */
-};
-
 /* What the command line says of a device; what is not given is not judged. */
 struct probe_given {
     enum probe_mode mode;
     bool has_id, has_vqs, has_config_size;
     uint32_t id, vqs, config_size;
+    uint32_t queue_size;   /* QueueNumMax, always given */
     bool inflight;         /* what is under way must outlive the back-end */
     bool inband;           /* kicks and calls by message, if offered */
     const uint8_t *config; /* config_size bytes instead of the back-end's */
@@ -47,21 +41,17 @@ struct probe {
 
     enum probe_round round;
     bool started;
-    enum probe_dialect dialect;
     bool asked; /* request 41 went out on this connection */
     bool saw_bit18;
 
-    uint32_t id, config_size, min_vqs, max_vqs; /* the back-end's answers */
-    struct vu_shm_config shm; /* its regions; all zero: none */
+    uint64_t queue_num; /* GET_QUEUE_NUM's answer, 0 if none */
 
-    /* the verdict */
-    uint32_t vqs;
-    bool standalone;
-    char note[200]; /* a line for the user, or empty */
+    struct identity is; /* so far; the verdict when the probe has ended */
+    char note[200];     /* a line for the user, or empty */
 };
 
-/* Begin on a fresh connection of fe. The dialect stays what it was found to
- * be by an earlier one. */
+/* Begin on a fresh connection of fe, whose identity is the probe's from now on.
+ * The dialect stays what an earlier connection found it to be. */
 void probe_start(struct probe *probe, struct frontend *fe);
 
 /*

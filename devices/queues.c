@@ -18,7 +18,7 @@ void queues_show_selected(struct transport *t)
 {
     bool there = is_selected(t);
 
-    registers_show(t, VIRTIO_MMIO_QUEUE_NUM_MAX, there ? t->is.queue_size : 0);
+    registers_show(t, VIRTIO_MMIO_QUEUE_NUM_MAX, there ? t->is->queue_size : 0);
     registers_show(t, VIRTIO_MMIO_QUEUE_READY,
                    there ? t->rings.ring[t->queue_sel].ready : 0);
     registers_show(t, VIRTIO_MMIO_QUEUE_RESET, 0);
@@ -47,7 +47,7 @@ static bool fits(const struct transport *t, const struct vring *ring)
     bool packed = t->rings.driver_features & VIRTIO_F_RING_PACKED;
     uint64_t driver = packed ? 4 : 6 + 2 * n, device = packed ? 4 : 6 + 8 * n;
 
-    if (n == 0 || n > t->is.queue_size || (!packed && n & (n - 1)))
+    if (n == 0 || n > t->is->queue_size || (!packed && n & (n - 1)))
         return false;
     if (ring->desc % 16 || ring->driver % (packed ? 4 : 2) || ring->device % 4)
         return false;
@@ -71,7 +71,7 @@ static void prepare_kick(struct transport *t, unsigned index)
             return; /* the front-end loses the device when it starts the ring */
         atomic_store_explicit(&given->kick, fd, memory_order_release);
     }
-    if (given->direct || t->is.inband)
+    if (given->direct || t->is->inband)
         return;
     rc = window_notify(&t->window, VIRTIO_MMIO_QUEUE_NOTIFY, index, fd);
     given->direct = rc == 0;
@@ -209,7 +209,7 @@ void queues_notify(struct transport *t, uint32_t index, uint64_t deadline)
 
     if (index >= t->rings.n)
         return;
-    if (t->is.inband) {
+    if (t->is->inband) {
         notify_inband(t, index, deadline);
         return;
     }

@@ -63,7 +63,7 @@ static void show_status(struct transport *t)
 static void show_shm(struct transport *t)
 {
     const struct shm_region *region =
-        t->is.shm ? shm_find(t->is.shm, t->shm_sel) : NULL;
+        t->shm ? shm_find(t->shm, t->shm_sel) : NULL;
     uint64_t size = region ? region->size : UINT64_MAX;
     uint64_t base = region ? region->base : UINT64_MAX;
 
@@ -90,30 +90,31 @@ static void show_reset(struct transport *t)
     show_status(t);
 }
 
-int transport_init(struct transport *t, const struct window *window,
-                   const struct mem *mem,
-                   const struct transport_identity *identity, int call_fd,
-                   int ack_fd, const struct transport_ops *ops, void *ctx)
+int transport_init(struct transport *t, const struct transport_setup *setup)
 {
+    const struct identity *is = setup->is;
+
     memset(t, 0, sizeof *t);
     pthread_mutex_init(&t->lock, NULL);
-    t->window = *window;
-    t->mem = mem;
-    t->is = *identity;
-    t->shown = transport_shown(identity->features);
-    t->call_fd = call_fd;
-    t->ack_fd = ack_fd;
-    t->ops = ops;
-    t->ctx = ctx;
-    if (vrings_init(&t->rings, identity->vqs) < 0)
+    t->is = is;
+    t->window = setup->window;
+    t->mem = setup->mem;
+    t->shm = setup->shm;
+    t->shown = transport_shown(is->features);
+    t->call_fd = setup->call_fd;
+    t->ack_fd = setup->ack_fd;
+    t->deadline = setup->deadline;
+    t->ops = setup->ops;
+    t->ctx = setup->ctx;
+    if (vrings_init(&t->rings, is->vqs) < 0)
         return -ENOMEM;
     registers_show(t, VIRTIO_MMIO_MAGIC, VIRTIO_MMIO_MAGIC_VALUE);
     registers_show(t, VIRTIO_MMIO_VERSION, 2);
-    registers_show(t, VIRTIO_MMIO_DEVICE_ID, identity->id);
+    registers_show(t, VIRTIO_MMIO_DEVICE_ID, is->id);
     registers_show(t, VIRTIO_MMIO_VENDOR_ID, VENDOR);
-    if (identity->config_size)
-        memcpy(t->window.page + VIRTIO_MMIO_CONFIG, identity->config,
-               identity->config_size);
+    if (is->config_size)
+        memcpy(t->window.page + VIRTIO_MMIO_CONFIG, setup->config,
+               is->config_size);
     show_reset(t);
     return 0;
 }
@@ -228,7 +229,7 @@ bool registers_lock_until(struct transport *t, uint64_t deadline)
 void transport_config(struct transport *t, const uint8_t *config, bool notify)
 {
     bool changed = memcmp(t->window.page + VIRTIO_MMIO_CONFIG, config,
-                          t->is.config_size) != 0;
+                          t->is->config_size) != 0;
     uint8_t *copy;
     uint32_t word;
 
@@ -239,7 +240,7 @@ void transport_config(struct transport *t, const uint8_t *config, bool notify)
     if (!copy)
         return; /* the guest goes on with what it has */
     memcpy(copy, t->window.page, t->window.size);
-    memcpy(copy + VIRTIO_MMIO_CONFIG, config, t->is.config_size);
+    memcpy(copy + VIRTIO_MMIO_CONFIG, config, t->is->config_size);
     word = registers_shown(t, VIRTIO_MMIO_CONFIG_GEN) + changed;
     memcpy(copy + VIRTIO_MMIO_CONFIG_GEN, &word, sizeof word);
     word = registers_shown(t, VIRTIO_MMIO_INTERRUPT_STATUS) |
@@ -401,8 +402,8 @@ static void write_register(struct transport *t, uint32_t offset, uint32_t value,
 static void write_config(struct transport *t, uint64_t offset, const void *data,
                          unsigned size, uint64_t deadline)
 {
-    if (t->lost || offset > t->is.config_size ||
-        size > t->is.config_size - offset)
+    if (t->lost || offset > t->is->config_size ||
+        size > t->is->config_size - offset)
         return;
     registers_went_well(t, t->ops->config_write(t->ctx, (uint32_t)offset, data,
                                                 size, deadline));
@@ -418,7 +419,7 @@ void transport_write(struct transport *t, uint64_t offset, const void *data,
         (offset < VIRTIO_MMIO_CONFIG && size != 4))
         return;
     memcpy(&value, data, size);
-    deadline = deadline_now() + (uint64_t)(t->is.deadline * 1e9);
+    deadline = deadline_now() + (uint64_t)(t->deadline * 1e9);
     if (offset == VIRTIO_MMIO_QUEUE_NOTIFY) {
         queues_notify(t, value, deadline);
         return;

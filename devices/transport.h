@@ -15,6 +15,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "devices/identity.h"
 #include "devices/shm.h"
 #include "devices/vring.h"
 #include "vmm/machine/mem.h"
@@ -44,17 +45,19 @@ struct transport_ops {
     void (*leave)(void *ctx);
 };
 
-/* What the device is, as probed. */
-struct transport_identity {
-    uint32_t id;
-    unsigned vqs;
-    uint32_t queue_size; /* QueueNumMax */
-    uint64_t features;   /* offered by the back-end */
-    uint32_t config_size;
-    const uint8_t *config;
+/* What a transport is made of. All that is pointed to, and the descriptors,
+ * outlive it, but for config. */
+struct transport_setup {
+    const struct identity *is;
+    const uint8_t *config; /* is->config_size bytes: config space at first */
     const struct shm *shm; /* its shared memory regions, placed; or NULL */
-    bool inband;           /* kicks go by message */
-    double deadline;       /* seconds that one access may take */
+    struct window window;
+    const struct mem *mem;
+    int call_fd;     /* interrupts the guest */
+    int ack_fd;      /* swallows acknowledgements, or -1 */
+    double deadline; /* seconds that one access may take */
+    const struct transport_ops *ops;
+    void *ctx;
 };
 
 #define TRANSPORT_STATUSES 5 /* that a driver can write between resets */
@@ -65,7 +68,9 @@ struct transport {
     const struct mem *mem;
     const struct transport_ops *ops;
     void *ctx;
-    struct transport_identity is;
+    const struct identity *is;
+    const struct shm *shm;
+    double deadline;
     uint64_t shown; /* features that the guest sees */
     int call_fd;    /* interrupts the guest; borrowed */
     int ack_fd;     /* swallows acknowledgements; borrowed */
@@ -73,7 +78,7 @@ struct transport {
     atomic_bool work;  /* leave() is wanted, by the loop */
     atomic_bool reset; /* the guest's, which could not have the lock in time */
 
-    struct vrings rings; /* is.vqs of them */
+    struct vrings rings; /* is->vqs of them */
     uint32_t feature_sel, driver_sel, queue_sel, shm_sel;
     bool driver_beyond; /* the guest accepted a bit above 63 */
     uint8_t status;
@@ -92,14 +97,9 @@ size_t transport_window_size(uint32_t config_size);
 /* The features of these that belong to devices and are shown to guests. */
 uint64_t transport_shown(uint64_t features);
 
-/*
- * window, mem, identity's config and the descriptors outlive it.
- *   -ENOMEM  out of memory
- */
-int transport_init(struct transport *t, const struct window *window,
-                   const struct mem *mem,
-                   const struct transport_identity *identity, int call_fd,
-                   int ack_fd, const struct transport_ops *ops, void *ctx);
+/* The device as it is at start.
+ *   -ENOMEM  out of memory */
+int transport_init(struct transport *t, const struct transport_setup *setup);
 void transport_fini(struct transport *t);
 
 /* A guest's access, on its vCPU's thread. Reads past the window's end give 0.

@@ -258,7 +258,7 @@ static int send_ring(struct frontend *fe, const struct vrings *rings,
          (rc = set_fd(fe, VU_SET_VRING_CALL, index, fe->call_fd)) < 0 ||
          (rc = set_fd(fe, VU_SET_VRING_KICK, index, kick_fd)) < 0))
         return rc;
-    if (!(fe->features & VHOST_F_PROTOCOL_FEATURES))
+    if (!(fe->is->features & VHOST_F_PROTOCOL_FEATURES))
         return 0; /* without bit 30 a ring starts enabled */
     return set_state(fe, VU_SET_VRING_ENABLE, index, 1);
 }
@@ -288,7 +288,7 @@ int frontend_status(struct frontend *fe, uint8_t status, uint64_t deadline)
 int frontend_features(struct frontend *fe, uint64_t features, uint8_t status,
                       bool *accepted, uint64_t deadline)
 {
-    uint64_t all = features | (fe->features & VHOST_F_PROTOCOL_FEATURES);
+    uint64_t all = features | (fe->is->features & VHOST_F_PROTOCOL_FEATURES);
     int rc;
 
     *accepted = true;
@@ -423,7 +423,7 @@ int frontend_start(struct frontend *fe, const struct vrings *rings,
 int frontend_send_statuses(struct frontend *fe, const uint8_t *statuses,
                            unsigned n, uint64_t features)
 {
-    uint64_t all = features | (fe->features & VHOST_F_PROTOCOL_FEATURES);
+    uint64_t all = features | (fe->is->features & VHOST_F_PROTOCOL_FEATURES);
     int rc = 0;
 
     for (unsigned i = 0; i < n && rc == 0; i++) {
@@ -469,7 +469,7 @@ static int send_stop(struct frontend *fe, const struct vrings *rings,
     int rc = 0;
 
     ring->started = false;
-    if (fe->features & VHOST_F_PROTOCOL_FEATURES)
+    if (fe->is->features & VHOST_F_PROTOCOL_FEATURES)
         rc = set_state(fe, VU_SET_VRING_ENABLE, index, 0);
     if (rc == 0)
         rc =

@@ -59,8 +59,8 @@ static void describe(const struct husk_vm *vm, struct boot_board *board,
             .base = device->base,
             .size = device_window_size(device),
             .gsi = device->gsi,
-            .id = device->first.id,
-            .config_size = device->first.config_size,
+            .id = device->is.id,
+            .config_size = device->is.config_size,
         };
     }
     /* a guest without a seed is slower to start, no more */

@@ -21,12 +21,12 @@ int husk_vm_device(const struct husk_vm *vm, unsigned index,
     static const char *const dialects[] = { "none", "none", "specs",
                                             "messages" };
     const struct device *device;
-    const struct probe *probe;
+    const struct identity *is;
 
     if (index >= vm->n_devices)
         return -ENOENT;
     device = vm->devices[index];
-    probe = &device->first;
+    is = &device->is;
     *info = (struct husk_device){
         .name = device->spec.name,
         .probe = "none",
@@ -35,15 +35,15 @@ int husk_vm_device(const struct husk_vm *vm, unsigned index,
     };
     if (!info->known)
         return 0;
-    info->features = device->features;
-    info->protocol_features = device->protocol;
-    info->id = probe->id;
-    info->config_size = probe->config_size;
-    info->min_vqs = probe->min_vqs;
-    info->max_vqs = probe->max_vqs;
-    info->vqs = probe->vqs;
-    info->probe = dialects[probe->dialect];
-    info->standalone = probe->standalone;
+    info->features = is->features;
+    info->protocol_features = is->protocol;
+    info->id = is->id;
+    info->config_size = is->config_size;
+    info->min_vqs = is->min_vqs;
+    info->max_vqs = is->max_vqs;
+    info->vqs = is->vqs;
+    info->probe = dialects[is->dialect];
+    info->standalone = is->standalone;
     info->address = device->base;
     info->irq = device->gsi;
     info->config = device->config;

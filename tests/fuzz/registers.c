@@ -32,6 +32,7 @@ static struct {
 
 static struct run {
     struct transport t;
+    struct identity is;
     struct window window;
     struct shm shm;
     struct mmio model;
@@ -502,16 +503,14 @@ static void set_up(struct input *in)
     struct husk_err err;
     struct mmio *m = &run.model;
     uint8_t sizes = input_u8(in), flags = input_u8(in);
-    struct transport_identity is = { .config = run.config,
-                                     .shm = &run.shm,
-                                     .deadline = 5 };
+    struct transport_setup parts;
 
-    m->id = is.id = 2;
-    m->config_size = is.config_size = configs[sizes & 7];
-    m->queue_size = is.queue_size = queue_sizes[sizes >> 3 & 3];
-    m->vqs = is.vqs = counts[sizes >> 5 & 3];
-    m->inband = is.inband = flags & 1;
-    m->offered = is.features =
+    m->id = run.is.id = 2;
+    m->config_size = run.is.config_size = configs[sizes & 7];
+    m->queue_size = run.is.queue_size = queue_sizes[sizes >> 3 & 3];
+    m->vqs = run.is.vqs = counts[sizes >> 5 & 3];
+    m->inband = run.is.inband = flags & 1;
+    m->offered = run.is.features =
         0x15140000000 ^ input_u32(in) ^ (uint64_t)input_u16(in) << 32;
     m->ram[0] = (struct mmio_range){ 0, RAM };
     m->ram[1] = (struct mmio_range){ HIGH, RAM };
@@ -526,14 +525,25 @@ static void set_up(struct input *in)
     for (unsigned i = 0; i < run.shm.n; i++)
         run.shm.regions[i].base = m->shm[i].base;
 
-    CHECK_EQ(transport_window_size(is.config_size) % 4096, 0);
-    CHECK(transport_window_size(is.config_size) >= 0x100 + is.config_size);
-    CHECK(transport_window_size(is.config_size) < 0x1100 + is.config_size);
+    CHECK_EQ(transport_window_size(run.is.config_size) % 4096, 0);
+    CHECK(transport_window_size(run.is.config_size) >=
+          0x100 + run.is.config_size);
+    CHECK(transport_window_size(run.is.config_size) <
+          0x1100 + run.is.config_size);
     window_init(&run.window, &host.windows, 0,
-                transport_window_size(is.config_size));
+                transport_window_size(run.is.config_size));
     memset(run.window.page, 0, WINDOW);
-    CHECK(transport_init(&run.t, &run.window, &host.mem, &is, host.call, -1,
-                         &ops, &run) == 0);
+    parts = (struct transport_setup){ .is = &run.is,
+                                      .config = run.config,
+                                      .shm = &run.shm,
+                                      .window = run.window,
+                                      .mem = &host.mem,
+                                      .call_fd = host.call,
+                                      .ack_fd = -1,
+                                      .deadline = 5,
+                                      .ops = &ops,
+                                      .ctx = &run };
+    CHECK(transport_init(&run.t, &parts) == 0);
     compare();
 }
 

@@ -167,22 +167,22 @@ static void check_verdict(void)
     struct shm shm;
 
     judge(0);
-    CHECK(probe->vqs >= 1 && probe->vqs <= FRONTEND_MAX_VQS);
-    CHECK(probe->id != 0);
-    CHECK(run.fe.config_size <= FRONTEND_MAX_CONFIG);
-    CHECK_EQ(run.fe.config_size, probe->config_size);
-    CHECK_EQ(run.fe.acked & ~(run.fe.protocol & served), 0);
-    CHECK(run.fe.features & VIRTIO_F_VERSION_1);
+    CHECK(probe->is.vqs >= 1 && probe->is.vqs <= FRONTEND_MAX_VQS);
+    CHECK(probe->is.id != 0);
+    CHECK(run.fe.is->config_size <= FRONTEND_MAX_CONFIG);
+    CHECK_EQ(run.fe.is->config_size, probe->is.config_size);
+    CHECK_EQ(run.fe.acked & ~(run.fe.is->protocol & served), 0);
+    CHECK(run.fe.is->features & VIRTIO_F_VERSION_1);
     if (given->has_id)
-        CHECK_EQ(given->id, probe->id);
+        CHECK_EQ(given->id, probe->is.id);
     if (given->has_vqs)
-        CHECK_EQ(given->vqs, probe->vqs);
+        CHECK_EQ(given->vqs, probe->is.vqs);
     if (probe->backend_req_fd < 0)
         CHECK_EQ(run.fe.acked & VU_PF_BACKEND_REQ, 0);
     CHECK(memchr(probe->note, 0, sizeof probe->note) != NULL);
     if (run.whole && !run.liar.lied)
-        CHECK(!memcmp(run.fe.config, run.liar.config, run.fe.config_size));
-    if (shm_init(&shm, &probe->shm, &err) < 0)
+        CHECK(!memcmp(run.fe.config, run.liar.config, run.fe.is->config_size));
+    if (shm_init(&shm, &probe->is.shm, &err) < 0)
         CHECK(err.code < 0 && err.text[0]);
     shm_fini(&shm);
 }
@@ -190,7 +190,7 @@ static void check_verdict(void)
 static void config_arrived(void *ctx)
 {
     CHECK(ctx == &run);
-    memcpy(run.config, run.fe.config, run.fe.config_size);
+    memcpy(run.config, run.fe.config, run.fe.is->config_size);
     run.arrived++;
 }
 
@@ -298,7 +298,8 @@ static int write_config(struct input *acts)
     uint32_t offset = input_u16(acts), size = 1u << input_u8(acts) % 3;
     uint8_t bytes[4] = { 1, 2, 3, 4 };
 
-    if (offset > run.fe.config_size || size > run.fe.config_size - offset)
+    if (offset > run.fe.is->config_size ||
+        size > run.fe.is->config_size - offset)
         return 0;
     return frontend_config_write(&run.fe, offset, bytes, size, deadline());
 }
@@ -507,7 +508,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
     fuzz_turn = turn;
     if (handshake()) {
-        run.rings.n = run.probe.vqs < RINGS ? run.probe.vqs : RINGS;
+        run.rings.n = run.probe.is.vqs < RINGS ? run.probe.is.vqs : RINGS;
         for (unsigned i = 0; i < MAX_ACTS && input_left(&acts); i++) {
             bool lost = run.fe.lost;
             uint64_t before = fuzz_now;

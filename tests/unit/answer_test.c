@@ -258,7 +258,7 @@ Test(answer, a_byte_at_a_time, .timeout = 20)
         in.model.probe = (enum model_probe)dialect;
         in.model.config_size = 600;
         cr_assert_eq(interview_drip(&in), 0, "%s", in.fe.err.text);
-        cr_assert_eq(in.probe.id, 42);
+        cr_assert_eq(in.probe.is.id, 42);
         cr_assert_arr_eq(in.fe.config, in.model.config, 600);
         interview_fini(&in);
     }
@@ -430,12 +430,12 @@ Test(answer, random_damage, .timeout = 60)
         rc = interview_run(&in);
         if (rc == 0) {
             well++;
-            cr_assert(in.probe.vqs >= 1 && in.probe.vqs <= 256,
+            cr_assert(in.probe.is.vqs >= 1 && in.probe.is.vqs <= 256,
                       "seed %llu: %u queues", (unsigned long long)seed,
-                      in.probe.vqs);
-            cr_assert_leq(in.probe.config_size, 4096);
-            cr_assert_eq(in.fe.config_size, in.probe.config_size);
-            cr_assert_neq(in.probe.id, 0);
+                      in.probe.is.vqs);
+            cr_assert_leq(in.probe.is.config_size, 4096);
+            cr_assert_eq(in.fe.is->config_size, in.probe.is.config_size);
+            cr_assert_neq(in.probe.is.id, 0);
         }
         interview_fini(&in);
     }

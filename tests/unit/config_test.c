@@ -300,7 +300,7 @@ Test(config, shared_memory, .timeout = 10)
     cr_assert_eq(shm_init(&shm, &config, &err), 0, "%s", err.text);
     for (unsigned i = 0; i < 3; i++)
         shm.regions[i].base = UINT64_C(0x4000000000) * (i + 1) + 0x3000;
-    spy.is.shm = &shm;
+    spy.shm = &shm;
     spy_start(&spy);
     for (unsigned turn = 0; turn < 2; turn++) {
         cr_assert_eq(read64(&spy, VIRTIO_MMIO_SHM_LEN), 0x1000);

@@ -59,7 +59,7 @@ Test(frontend, features, .timeout = 10)
         for (unsigned refused = 0; refused < 2; refused++) {
             rig_init(&rig, VU_PF_STATUS);
             if (!bit30)
-                rig.fe.features &= ~VHOST_F_PROTOCOL_FEATURES;
+                rig.is.features &= ~VHOST_F_PROTOCOL_FEATURES;
             rig.model.status_refused = refused ? VIRTIO_STATUS_FEATURES_OK : 0;
             accepted = refused;
             cr_assert_eq(
@@ -181,7 +181,7 @@ Test(frontend, driver_ok_without_status, .timeout = 20)
 
             rig_init(&rig, ack ? VU_PF_REPLY_ACK : 0);
             if (!bit30)
-                rig.fe.features &= ~VHOST_F_PROTOCOL_FEATURES;
+                rig.is.features &= ~VHOST_F_PROTOCOL_FEATURES;
             cr_assert_eq(rig_start(&rig), 0, "%s", rig.fe.err.text);
             rig_pause(&rig);
             cr_assert_eq(rig.model.n_log, want, "%u messages, not %u",
@@ -345,7 +345,7 @@ Test(frontend, reset, .timeout = 20)
     rig_fini(&rig);
 
     rig_init(&rig, 0);
-    rig.fe.features &= ~VHOST_F_PROTOCOL_FEATURES;
+    rig.is.features &= ~VHOST_F_PROTOCOL_FEATURES;
     cr_assert_eq(rig_start(&rig), 0);
     rig_pause(&rig);
     rig_go_on(&rig);
@@ -424,7 +424,7 @@ Test(frontend, refused, .timeout = 20)
 
 static void give_config(struct rig *rig, uint32_t size)
 {
-    rig->fe.config_size = size;
+    rig->is.config_size = size;
     rig->fe.config = calloc(1, size);
     rig->fe.config_in = calloc(1, size);
     cr_assert(rig->fe.config && rig->fe.config_in);

@@ -43,18 +43,18 @@ Test(probe, specs, .timeout = 10)
 
     interview_init(&in);
     cr_assert_eq(interview_run(&in), 0, "%s", in.fe.err.text);
-    cr_assert_eq(in.probe.dialect, PROBE_IS_SPECS);
-    cr_assert_eq(in.probe.id, 42);
-    cr_assert_eq(in.probe.config_size, 20);
-    cr_assert_eq(in.probe.min_vqs, 1);
-    cr_assert_eq(in.probe.max_vqs, 2);
-    cr_assert_eq(in.probe.vqs, 2);
-    cr_assert(in.probe.standalone);
+    cr_assert_eq(in.probe.is.dialect, DIALECT_SPECS);
+    cr_assert_eq(in.probe.is.id, 42);
+    cr_assert_eq(in.probe.is.config_size, 20);
+    cr_assert_eq(in.probe.is.min_vqs, 1);
+    cr_assert_eq(in.probe.is.max_vqs, 2);
+    cr_assert_eq(in.probe.is.vqs, 2);
+    cr_assert(in.probe.is.standalone);
     cr_assert_str_empty(in.probe.note);
-    cr_assert_eq(in.fe.config_size, 20);
+    cr_assert_eq(in.fe.is->config_size, 20);
     cr_assert_arr_eq(in.fe.config, in.model.config, 20);
-    cr_assert_eq(in.fe.features, in.model.features);
-    cr_assert_eq(in.fe.protocol, in.model.protocol);
+    cr_assert_eq(in.fe.is->features, in.model.features);
+    cr_assert_eq(in.fe.is->protocol, in.model.protocol);
     cr_assert_eq(in.fe.acked, in.model.protocol & ~VU_PF_STANDALONE);
     cr_assert_eq(in.model.protocol_accepted, in.model.protocol);
     expect_log(&in, order, 7);
@@ -83,13 +83,13 @@ Test(probe, messages, .timeout = 10)
     in.model.probe = MODEL_MESSAGES;
     in.model.queue_num = 3;
     cr_assert_eq(interview_run(&in), 0, "%s", in.fe.err.text);
-    cr_assert_eq(in.probe.dialect, PROBE_IS_MESSAGES);
-    cr_assert_eq(in.probe.id, 42);
-    cr_assert_eq(in.probe.config_size, 20);
-    cr_assert_eq(in.probe.min_vqs, 1);
-    cr_assert_eq(in.probe.max_vqs, 3);
-    cr_assert_eq(in.probe.vqs, 3);
-    cr_assert(in.probe.standalone);
+    cr_assert_eq(in.probe.is.dialect, DIALECT_MESSAGES);
+    cr_assert_eq(in.probe.is.id, 42);
+    cr_assert_eq(in.probe.is.config_size, 20);
+    cr_assert_eq(in.probe.is.min_vqs, 1);
+    cr_assert_eq(in.probe.is.max_vqs, 3);
+    cr_assert_eq(in.probe.is.vqs, 3);
+    cr_assert(in.probe.is.standalone);
     cr_assert_arr_eq(in.fe.config, in.model.config, 20);
     expect_log(&in, order, 9);
     cr_assert_eq(in.fe.waits, 5);
@@ -109,11 +109,11 @@ Test(probe, without_mq, .timeout = 10)
         in.model.min_vqs = 4;
         in.model.max_vqs = 7;
         cr_assert_eq(interview_run(&in), 0, "%s", in.fe.err.text);
-        cr_assert_eq(in.probe.vqs, dialect == MODEL_SPECS ? 7 : 4);
+        cr_assert_eq(in.probe.is.vqs, dialect == MODEL_SPECS ? 7 : 4);
         cr_assert_eq(model_count(&in.model, VU_GET_QUEUE_NUM), 0);
         cr_assert_eq(model_count(&in.model, VU_GET_FEATURES), 2);
         cr_assert_eq(in.model.log[5].request, VU_GET_FEATURES);
-        cr_assert(in.probe.standalone);
+        cr_assert(in.probe.is.standalone);
         interview_fini(&in);
     }
 }
@@ -218,9 +218,9 @@ Test(probe, without_bit_30, .timeout = 10)
     cr_assert_eq(interview_run(&in), 0, "%s", in.fe.err.text);
     expect_log(&in, order, 2);
     cr_assert_eq(in.fe.acked, 0);
-    cr_assert_eq(in.probe.id, 5);
-    cr_assert_eq(in.probe.vqs, 3);
-    cr_assert_not(in.probe.standalone);
+    cr_assert_eq(in.probe.is.id, 5);
+    cr_assert_eq(in.probe.is.vqs, 3);
+    cr_assert_not(in.probe.is.standalone);
     cr_assert_eq(in.fe.waits, 1);
     interview_fini(&in);
 }
@@ -239,11 +239,11 @@ Test(probe, traditional, .timeout = 10)
     cr_assert_eq(model_count(&in.model, VU_GET_BACKEND_SPECS), 0);
     cr_assert_eq(model_count(&in.model, VU_SET_PROTOCOL_FEATURES), 1);
     cr_assert_eq(in.model.protocol_accepted, in.model.protocol);
-    cr_assert_eq(in.probe.dialect, PROBE_NONE);
-    cr_assert_eq(in.probe.id, 9);
-    cr_assert_eq(in.probe.vqs, 2, "not GET_QUEUE_NUM's");
+    cr_assert_eq(in.probe.is.dialect, DIALECT_NONE);
+    cr_assert_eq(in.probe.is.id, 9);
+    cr_assert_eq(in.probe.is.vqs, 2, "not GET_QUEUE_NUM's");
     cr_assert_arr_eq(in.fe.config, in.model.config, 20);
-    cr_assert_not(in.probe.standalone);
+    cr_assert_not(in.probe.is.standalone);
     cr_assert_eq(in.fe.waits, 3, "%u round trips", in.fe.waits);
     interview_fini(&in);
 }
@@ -263,7 +263,7 @@ Test(probe, off, .timeout = 10)
     /* CONFIG is offered and no size was given: a line says so */
     cr_assert_not_null(strstr(in.probe.note, "config-size="), "%s",
                        in.probe.note);
-    cr_assert_eq(in.probe.config_size, 0);
+    cr_assert_eq(in.probe.is.config_size, 0);
     interview_fini(&in);
 }
 
@@ -272,20 +272,18 @@ Test(probe, answer_sizes, .timeout = 20)
 {
     static const struct {
         size_t size;
-        enum probe_dialect dialect;
+        enum dialect dialect;
     } sizes[] = {
-        { 0, PROBE_NONE },        { 1, PROBE_NONE },
-        { 3, PROBE_NONE },        { 4, PROBE_IS_MESSAGES },
-        { 5, PROBE_NONE },        { 8, PROBE_NONE },
-        { 12, PROBE_NONE },       { 15, PROBE_NONE },
-        { 16, PROBE_IS_SPECS },   { 17, PROBE_IS_SPECS },
-        { 20, PROBE_IS_SPECS },   { 24, PROBE_IS_SPECS },
-        { 4095, PROBE_IS_SPECS }, { 4096, PROBE_IS_SPECS },
+        { 0, DIALECT_NONE },     { 1, DIALECT_NONE },     { 3, DIALECT_NONE },
+        { 4, DIALECT_MESSAGES }, { 5, DIALECT_NONE },     { 8, DIALECT_NONE },
+        { 12, DIALECT_NONE },    { 15, DIALECT_NONE },    { 16, DIALECT_SPECS },
+        { 17, DIALECT_SPECS },   { 20, DIALECT_SPECS },   { 24, DIALECT_SPECS },
+        { 4095, DIALECT_SPECS }, { 4096, DIALECT_SPECS },
     };
 
     for (unsigned i = 0; i < sizeof sizes / sizeof sizes[0]; i++) {
         for (unsigned mode = PROBE_AUTO; mode <= PROBE_MESSAGES; mode++) {
-            enum probe_dialect dialect = sizes[i].dialect;
+            enum dialect dialect = sizes[i].dialect;
             struct interview in;
             bool fits;
             int rc;
@@ -298,14 +296,14 @@ Test(probe, answer_sizes, .timeout = 20)
             in.probe.given.id = 42;
             rc = interview_run(&in);
             fits = mode == PROBE_AUTO ||
-                   (mode == PROBE_SPECS && dialect == PROBE_IS_SPECS) ||
-                   (mode == PROBE_MESSAGES && dialect == PROBE_IS_MESSAGES);
+                   (mode == PROBE_SPECS && dialect == DIALECT_SPECS) ||
+                   (mode == PROBE_MESSAGES && dialect == DIALECT_MESSAGES);
             if (fits) {
                 cr_assert_eq(rc, 0, "%zu bytes: %s", sizes[i].size,
                              in.fe.err.text);
-                cr_assert_eq(in.probe.dialect, dialect, "%zu bytes: %d",
-                             sizes[i].size, in.probe.dialect);
-                cr_assert_eq(in.probe.id, 42);
+                cr_assert_eq(in.probe.is.dialect, dialect, "%zu bytes: %d",
+                             sizes[i].size, in.probe.is.dialect);
+                cr_assert_eq(in.probe.is.id, 42);
             } else {
                 cr_assert_eq(rc, -EPROTO, "%zu bytes, mode %u: %d",
                              sizes[i].size, mode, rc);
@@ -314,7 +312,7 @@ Test(probe, answer_sizes, .timeout = 20)
                 cr_assert_not(probe_again(&in.probe));
             }
             cr_assert_eq(model_count(&in.model, VU_GET_CONFIG_SIZE),
-                         fits && dialect == PROBE_IS_MESSAGES,
+                         fits && dialect == DIALECT_MESSAGES,
                          "42 after an answer of %zu bytes", sizes[i].size);
             cr_assert_eq(in.timeouts, 0);
             interview_fini(&in);
@@ -341,15 +339,15 @@ Test(probe, no_probe_comes_out, .timeout = 20)
             in.probe.given.config_size = 20;
             cr_assert_eq(interview_run(&in), 0, "%s", in.fe.err.text);
             cr_assert_eq(in.timeouts, 0);
-            cr_assert_eq(in.probe.dialect, PROBE_NONE);
+            cr_assert_eq(in.probe.is.dialect, DIALECT_NONE);
             cr_assert_eq(model_count(&in.model, VU_SET_PROTOCOL_FEATURES), 2);
             cr_assert_eq(in.model.protocol_accepted,
                          in.model.protocol & ~VU_PF_STANDALONE);
-            cr_assert_eq(in.probe.id, 26);
-            cr_assert_eq(in.probe.vqs, 2);
-            cr_assert_eq(in.probe.config_size, 20);
+            cr_assert_eq(in.probe.is.id, 26);
+            cr_assert_eq(in.probe.is.vqs, 2);
+            cr_assert_eq(in.probe.is.config_size, 20);
             cr_assert_arr_eq(in.fe.config, in.model.config, 20);
-            cr_assert_not(in.probe.standalone);
+            cr_assert_not(in.probe.is.standalone);
             cr_assert_leq(in.fe.waits, 4);
             /* a later connection does not try again */
             interview_again(&in);
@@ -386,7 +384,7 @@ Test(probe, hang_up_and_silence, .timeout = 20)
                 cr_assert_eq(model_count(&in.model, VU_GET_BACKEND_SPECS), 0);
                 cr_assert_eq(in.model.protocol_accepted,
                              in.model.protocol & ~VU_PF_STANDALONE);
-                cr_assert_eq(in.probe.id, 26);
+                cr_assert_eq(in.probe.is.id, 26);
             }
             cr_assert_not(probe_again(&in.probe), "a third connection");
             interview_fini(&in);
@@ -500,9 +498,9 @@ Test(probe, rule, .timeout = 20)
                                    "row %u: no '%s' in: %s", i, rows[i].says[k],
                                    in.fe.err.text);
             if (rows[i].rc == 0) {
-                cr_assert_eq(in.probe.id, 42);
-                cr_assert_eq(in.probe.vqs, given->has_vqs ? given->vqs : 4u);
-                cr_assert_eq(in.probe.config_size,
+                cr_assert_eq(in.probe.is.id, 42);
+                cr_assert_eq(in.probe.is.vqs, given->has_vqs ? given->vqs : 4u);
+                cr_assert_eq(in.probe.is.config_size,
                              rows[i].answers || given->has_config_size ? 20u
                                                                        : 0u);
             }
@@ -631,9 +629,9 @@ Test(probe, queue_numbers_disagree, .timeout = 10)
         in.model.max_vqs = rows[i].max;
         in.model.queue_num = rows[i].queue_num;
         cr_assert_eq(interview_run(&in), 0, "%s", in.fe.err.text);
-        cr_assert_eq(in.probe.vqs, rows[i].max < rows[i].queue_num
-                                       ? rows[i].max
-                                       : rows[i].queue_num);
+        cr_assert_eq(in.probe.is.vqs, rows[i].max < rows[i].queue_num
+                                          ? rows[i].max
+                                          : rows[i].queue_num);
         snprintf(number[0], sizeof number[0], "%u", rows[i].max);
         snprintf(number[1], sizeof number[1], "%u",
                  (unsigned)rows[i].queue_num);
@@ -662,10 +660,10 @@ Test(probe, stands_alone, .timeout = 10)
         if (empty)
             in.model.config_size = 0;
         cr_assert_eq(interview_run(&in), 0, "%s", in.fe.err.text);
-        cr_assert_eq(in.probe.standalone, status && (config || empty),
+        cr_assert_eq(in.probe.is.standalone, status && (config || empty),
                      "status %d, config %d, empty %d", status, config, empty);
         cr_assert_eq(in.probe.note[0] != 0, !config && !empty);
-        cr_assert_eq(in.probe.config_size, config && !empty ? 20u : 0u);
+        cr_assert_eq(in.probe.is.config_size, config && !empty ? 20u : 0u);
         interview_fini(&in);
     }
     /* no CONFIG: config= stands in, and must fit what was said */
@@ -675,9 +673,9 @@ Test(probe, stands_alone, .timeout = 10)
     in.probe.given.config_size = 20;
     in.probe.given.config = bytes;
     cr_assert_eq(interview_run(&in), 0, "%s", in.fe.err.text);
-    cr_assert_eq(in.probe.config_size, 20);
+    cr_assert_eq(in.probe.is.config_size, 20);
     cr_assert_arr_eq(in.fe.config, bytes, 20);
-    cr_assert_not(in.probe.standalone);
+    cr_assert_not(in.probe.is.standalone);
     interview_fini(&in);
     /* where CONFIG is offered it is an error */
     interview_init(&in);
@@ -728,8 +726,8 @@ Test(probe, again_from_the_start, .timeout = 10)
     interview_again(&in);
     cr_assert_eq(in.fe.acked, 0);
     cr_assert_eq(interview_run(&in), 0, "%s", in.fe.err.text);
-    cr_assert_eq(in.probe.dialect, PROBE_IS_SPECS);
-    cr_assert_eq(in.fe.config_size, 24);
+    cr_assert_eq(in.probe.is.dialect, DIALECT_SPECS);
+    cr_assert_eq(in.fe.is->config_size, 24);
     cr_assert_arr_eq(in.fe.config, in.model.config, 24);
     interview_fini(&in);
 }

@@ -21,8 +21,8 @@ static void count_arrived(void *ctx)
 
 void rig_connected(struct rig *rig, uint64_t protocol)
 {
-    rig->fe.features = rig->model.features;
-    rig->fe.protocol = rig->fe.acked = protocol;
+    rig->is.features = rig->model.features;
+    rig->is.protocol = rig->fe.acked = protocol;
     rig->fe.max_slots = rig->model.max_slots;
 }
 
@@ -52,6 +52,7 @@ void rig_init(struct rig *rig, uint64_t protocol)
         };
     }
     rig->fe.name = "virtio7";
+    rig->fe.is = &rig->is;
     rig->fe.mem = &rig->mem;
     rig->fe.stop_fd = rig->stop_fd;
     rig->fe.call_fd = rig->call_fd;

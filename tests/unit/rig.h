@@ -13,6 +13,7 @@
 
 struct rig {
     struct frontend fe;
+    struct identity is;
     struct model model;
     struct mem mem;
     struct vrings rings;

@@ -45,7 +45,7 @@ Test(spec, defaults, .timeout = 10)
     cr_assert_str_eq(spec.name, "virtio3");
     cr_assert_str_eq(spec.socket, "/run/rng.sock");
     cr_assert_null(spec.argv);
-    cr_assert_eq(spec.queue_size, 256);
+    cr_assert_eq(spec.given.queue_size, 256);
     cr_assert_float_eq(spec.deadline, 5, 1e-9);
     cr_assert_float_eq(spec.wait, 0, 1e-9);
     cr_assert_float_eq(spec.reconnect, 0, 1e-9);
@@ -74,7 +74,7 @@ Test(spec, every_key, .timeout = 10)
     cr_assert_eq(spec.given.vqs, 3);
     cr_assert_eq(spec.given.config_size, 2);
     cr_assert_arr_eq(spec.given.config, "\0\377", 2);
-    cr_assert_eq(spec.queue_size, 1024);
+    cr_assert_eq(spec.given.queue_size, 1024);
     cr_assert_eq(spec.given.mode, PROBE_MESSAGES);
     cr_assert_float_eq(spec.deadline, 0.25, 1e-9);
     cr_assert_float_eq(spec.wait, 1.5, 1e-9);
@@ -107,7 +107,7 @@ Test(spec, edges_that_are_taken, .timeout = 10)
     cr_assert_eq(spec.given.id, 0xffffffff);
     cr_assert_eq(spec.given.vqs, 256);
     cr_assert_eq(spec.given.config_size, 4096);
-    cr_assert_eq(spec.queue_size, 32768);
+    cr_assert_eq(spec.given.queue_size, 32768);
     cr_assert_eq(strlen(spec.name), 31);
     spec_fini(&spec);
     parse(&spec, "socket=x,id=0x1a,vqs=1,config-size=0,queue-size=1,"

@@ -150,13 +150,12 @@ void spy_identity(struct spy *spy)
 {
     memset(spy, 0, sizeof *spy);
     spy->opened = far_open_fds();
-    spy->is = (struct transport_identity){ .id = 0x1234,
-                                           .vqs = SPY_VQS,
-                                           .queue_size = SPY_QUEUE,
-                                           .features = UINT64_MAX,
-                                           .config_size = SPY_CONFIG,
-                                           .config = spy->config,
-                                           .deadline = 5 };
+    spy->deadline = 5;
+    spy->is = (struct identity){ .id = 0x1234,
+                                 .vqs = SPY_VQS,
+                                 .queue_size = SPY_QUEUE,
+                                 .features = UINT64_MAX,
+                                 .config_size = SPY_CONFIG };
     for (unsigned i = 0; i < sizeof spy->config; i++)
         spy->config[i] = (uint8_t)(i * 3 + 0x81);
 }
@@ -164,15 +163,24 @@ void spy_identity(struct spy *spy)
 void spy_start(struct spy *spy)
 {
     size_t size = transport_window_size(spy->is.config_size);
+    struct transport_setup setup;
 
     ram_init(&spy->mem, SPY_LOW, SPY_GAP_END, SPY_LOW);
     spy->call_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     cr_assert_geq(spy->call_fd, 0);
     cr_assert_eq(windows_init(&spy->all, 0xd0000000, size), 0);
     window_init(&spy->window, &spy->all, 0, size);
-    cr_assert_eq(transport_init(&spy->t, &spy->window, &spy->mem, &spy->is,
-                                spy->call_fd, -1, &ops, spy),
-                 0);
+    setup = (struct transport_setup){ .is = &spy->is,
+                                      .config = spy->config,
+                                      .shm = spy->shm,
+                                      .window = spy->window,
+                                      .mem = &spy->mem,
+                                      .call_fd = spy->call_fd,
+                                      .ack_fd = -1,
+                                      .deadline = spy->deadline,
+                                      .ops = &ops,
+                                      .ctx = spy };
+    cr_assert_eq(transport_init(&spy->t, &setup), 0);
 }
 
 void spy_init(struct spy *spy)

@@ -24,7 +24,9 @@ struct spy {
     struct windows all;
     struct window window;
     struct mem mem;
-    struct transport_identity is;
+    struct identity is;
+    const struct shm *shm;
+    double deadline; /* seconds that an access may take */
     uint8_t config[4096];
     int call_fd;
     unsigned opened; /* descriptors before it all */

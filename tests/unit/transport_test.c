@@ -710,7 +710,7 @@ Test(transport, two_vcpus, .timeout = 20)
     struct spy spy;
 
     spy_identity(&spy);
-    spy.is.deadline = 0.2;
+    spy.deadline = 0.2;
     spy_start(&spy);
     status.spy = second.spy = kick.spy = &spy;
     spy_go(&spy, 0x01, 0);
@@ -735,7 +735,7 @@ Test(transport, reset_that_comes_too_late, .timeout = 10)
     unsigned resets;
 
     spy_identity(&spy);
-    spy.is.deadline = 0.05;
+    spy.deadline = 0.05;
     spy_start(&spy);
     spy_go(&spy, 0x0f, VIRTIO_F_VERSION_1);
     resets = spy.n_reset;

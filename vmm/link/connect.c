@@ -171,7 +171,7 @@ static int begin_probe(struct device *device, int fd, struct husk_err *err)
                     strerror(-rc));
     device->probe.backend_req_fd = device->channel.far;
     if (device->away) /* whatever one that came in between made of it */
-        device->probe.dialect = device->first.dialect;
+        device->probe.is.dialect = device->is.dialect;
     device->state = DEVICE_PROBING;
     probe_start(&device->probe, &device->fe);
     device_arm(device);

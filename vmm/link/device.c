@@ -117,18 +117,16 @@ static void become_ready(struct device *device)
     if (device->probe.note[0])
         device->events.log(device->events.ctx, HUSK_LOG_WARNING,
                            device->probe.note);
-    device->first = device->probe;
-    device->features = device->fe.features;
-    device->protocol = device->fe.protocol;
-    device->config = malloc(device->fe.config_size + 1);
+    device->is = device->probe.is;
+    device->config = malloc(device->is.config_size + 1);
     if (!device->config) {
         fail(&err, -ENOMEM, "%s: out of memory", device->spec.name);
         device_give_up(device, &err);
         return;
     }
-    memcpy(device->config, device->fe.config, device->fe.config_size);
+    memcpy(device->config, device->fe.config, device->is.config_size);
     device->round_trips = device->fe.waits;
-    rc = shm_init(&device->shm, &device->probe.shm, &inner);
+    rc = shm_init(&device->shm, &device->is.shm, &inner);
     if (rc < 0) {
         fail(&err, rc, "%s: %s", device->spec.name, inner.text);
         device_give_up(device, &err);
@@ -407,7 +405,7 @@ void device_leave(void *ctx)
         fe->device_status & VIRTIO_STATUS_NEEDS_RESET)
         transport_needs_reset(&device->transport, false);
     if (atomic_exchange(&device->config_changed, false) && !fe->lost &&
-        fe->acked & VU_PF_CONFIG && fe->config_size) {
+        fe->acked & VU_PF_CONFIG && fe->is->config_size) {
         device->notify = true;
         if (frontend_config_refresh(fe) == 0)
             frontend_pump(fe);

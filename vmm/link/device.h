@@ -95,10 +95,9 @@ struct device {
     /* lock: what the guest wrote to config space and no back-end may have
      * seen: as many bytes as it has, and as many that say which; or NULL */
     uint8_t *unsaid;
-    struct probe first;          /* its answers when it was ready first */
-    uint64_t features, protocol; /* as offered then */
-    uint8_t *config;             /* config space as it was then; owned */
-    unsigned round_trips;        /* until then */
+    struct identity is;   /* fixed when it was ready first */
+    uint8_t *config;      /* config space as it was then; owned */
+    unsigned round_trips; /* until then */
     enum restore_step step;
     uint64_t epoch; /* of the transport, when the restoring began */
     ev_tstamp away_since, back_since;

@@ -11,7 +11,7 @@
 
 size_t device_window_size(const struct device *device)
 {
-    return transport_window_size(device->first.config_size);
+    return transport_window_size(device->is.config_size);
 }
 
 /*
@@ -141,7 +141,7 @@ void device_drop_unsaid(struct device *device)
 static void keep_config(struct device *device, uint32_t offset,
                         const void *data, uint32_t size)
 {
-    uint32_t all = device->first.config_size;
+    uint32_t all = device->is.config_size;
 
     if (!device->unsaid)
         device->unsaid = calloc(2, all);
@@ -183,16 +183,17 @@ int device_place(struct device *device, const struct window *window,
                  const struct mem *mem, uint32_t gsi, int call_fd, int ack_fd,
                  struct husk_err *err)
 {
-    struct transport_identity identity = {
-        .id = device->probe.id,
-        .vqs = device->probe.vqs,
-        .queue_size = device->spec.queue_size,
-        .features = device->fe.features,
-        .config_size = device->probe.config_size,
+    struct transport_setup setup = {
+        .is = &device->is,
         .config = device->fe.config,
         .shm = device->shm.n ? &device->shm : NULL,
-        .inband = device->fe.acked & VU_PF_INBAND_NOTIFICATIONS,
+        .window = *window,
+        .mem = mem,
+        .call_fd = call_fd,
+        .ack_fd = ack_fd,
         .deadline = device->spec.deadline,
+        .ops = &transport_ops,
+        .ctx = device,
     };
     int rc = frontend_check_slots(&device->fe, mem);
 
@@ -200,8 +201,7 @@ int device_place(struct device *device, const struct window *window,
         *err = device->fe.err;
         return rc;
     }
-    rc = transport_init(&device->transport, window, mem, &identity, call_fd,
-                        ack_fd, &transport_ops, device);
+    rc = transport_init(&device->transport, &setup);
     if (rc < 0)
         return fail(err, rc, "%s: out of memory", device->spec.name);
     device->has_transport = true;

@@ -119,8 +119,8 @@ void device_retry(struct device *device, const struct husk_err *err)
 /* What is other than it was, or NULL. */
 static bool differs(const struct device *device, char *text, size_t size)
 {
-    const struct probe *was = &device->first, *is = &device->probe;
-    uint64_t missing = device->transport.shown & ~device->fe.features;
+    const struct identity *was = &device->is, *is = &device->probe.is;
+    uint64_t missing = device->transport.shown & ~is->features;
 
     if (is->id != was->id || is->config_size != was->config_size ||
         is->vqs != was->vqs)
@@ -134,13 +134,11 @@ static bool differs(const struct device *device, char *text, size_t size)
                  "%s: the back-end came back without features that "
                  "it offered: 0x%" PRIx64,
                  device->spec.name, missing);
-    else if (device->transport.is.inband !=
-             ((device->fe.acked & VU_PF_INBAND_NOTIFICATIONS) != 0))
+    else if (is->inband != was->inband)
         snprintf(text, size,
                  "%s: the back-end came back %s in-band "
                  "notifications",
-                 device->spec.name,
-                 device->transport.is.inband ? "without" : "with");
+                 device->spec.name, was->inband ? "without" : "with");
     else if (memcmp(&is->shm, &was->shm, sizeof is->shm))
         snprintf(text, size,
                  "%s: the back-end came back with other shared "
@@ -194,7 +192,7 @@ static void warn_of_doubles(struct device *device)
 static void send_unsaid(struct device *device)
 {
     const uint8_t *bytes = device->unsaid;
-    uint32_t all = device->first.config_size, end;
+    uint32_t all = device->is.config_size, end;
 
     for (uint32_t at = 0; bytes && at < all; at = end) {
         end = at + 1;
@@ -221,10 +219,10 @@ static void come_back(struct device *device)
     device->back_since = device_now();
     ev_timer_stop(device->loop, &device->timer);
     device_watch(device, 0);
-    if (fe->config_size)
+    if (fe->is->config_size)
         transport_config(t, fe->config,
                          memcmp(t->window.page + VIRTIO_MMIO_CONFIG, fe->config,
-                                fe->config_size) != 0);
+                                fe->is->config_size) != 0);
     if (device->must_reset)
         transport_needs_reset(t, false);
     frontend_kick_all(fe, &t->rings);

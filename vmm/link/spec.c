@@ -195,9 +195,9 @@ static int take_queue_size(struct spec *spec, const char *value,
                            struct husk_err *err)
 {
     int rc = take_number("queue-size", value, 1, MAX_QUEUE_SIZE,
-                         &spec->queue_size, err);
+                         &spec->given.queue_size, err);
 
-    if (rc == 0 && spec->queue_size & (spec->queue_size - 1))
+    if (rc == 0 && spec->given.queue_size & (spec->given.queue_size - 1))
         return fail(err, -EINVAL, "queue-size=%s: give a power of two", value);
     return rc;
 }
@@ -352,7 +352,7 @@ int spec_parse(struct spec *spec, const char *text, unsigned index,
 
     memset(spec, 0, sizeof *spec);
     snprintf(spec->name, sizeof spec->name, "virtio%u", index);
-    spec->queue_size = 256;
+    spec->given.queue_size = 256;
     spec->deadline = 5;
     if (!strchr(text, '=')) {
         rc = take_socket(spec, text, &inner);

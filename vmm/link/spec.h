@@ -23,8 +23,7 @@ struct spec {
     char **argv;  /* command to start, NULL-terminated, or NULL */
     enum spec_link link;
     struct probe_given given;
-    uint8_t *config; /* what given.config points to */
-    uint32_t queue_size;
+    uint8_t *config;       /* what given.config points to */
     double deadline, wait; /* seconds */
     double reconnect;      /* seconds to try for; 0: off, INFINITY: for ever */
 };
