@@ -34,7 +34,7 @@ LIB += $(addprefix vmm/link/,words.c spec.c child.c device.c connect.c \
   place.c reconnect.c)
 LIB += $(addprefix vmm/,console.c load.c query.c vm.c end.c seat.c timeline.c)
 LIB += $(addprefix devices/,wire.c frontend.c vring.c config.c channel.c \
-  probe.c shm.c names.c transport.c queues.c uart.c power.c)
+  probe.c shm.c foreign.c names.c transport.c queues.c uart.c power.c)
 LIB += $(addprefix boot/,elf.c fdt.c params.c bzimage.c initrd.c aml.c acpi.c \
   mptable.c rom.c image.c)
 

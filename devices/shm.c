@@ -7,12 +7,14 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
+#include "devices/foreign.h"
 #include "vmm/machine/fail.h"
 
-#define PAGE 4096u
+#define PAGE  4096u
+#define LARGE (UINT64_C(1) << 21)
+#define HUGE  (UINT64_C(1) << 30) /* the largest page of this architecture */
 
 /* Neither a dump's business nor that of whatever this program forks. */
 static void keep_to_ourselves(void *map, size_t size)
@@ -21,17 +23,46 @@ static void keep_to_ourselves(void *map, size_t size)
     madvise(map, size, MADV_DONTFORK);
 }
 
+static int make_anonymous(const struct shm_region *region, uint64_t offset,
+                          uint64_t size)
+{
+    void *map =
+        mmap(region->map + offset, size, PROT_READ | PROT_WRITE,
+             MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
+
+    if (map == MAP_FAILED)
+        return -errno;
+    keep_to_ourselves(map, size);
+    return 0;
+}
+
+/*
+ * Addresses for a region, as aligned as a file of huge pages needs them, and
+ * as many before and behind it as the largest page has: an error here or in the
+ * kernel about a page's size must not reach other memory.
+ */
 static int reserve(struct shm_region *region, struct husk_err *err)
 {
-    void *map = mmap(NULL, region->size, PROT_READ | PROT_WRITE,
-                     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    uint64_t align = region->size < HUGE ? LARGE : HUGE;
+    void *map = MAP_FAILED;
 
+    errno = ENOMEM;
+    if (region->size < INT64_MAX - 3 * HUGE) {
+        region->reserved = region->size + align + 2 * HUGE;
+        map = mmap(NULL, region->reserved, PROT_NONE,
+                   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    }
     if (map == MAP_FAILED)
         return fail(err, -ENOMEM,
                     "shared memory region %u of %" PRIu64 " bytes: %s",
                     region->id, region->size, strerror(errno));
-    keep_to_ourselves(map, region->size);
-    region->map = map;
+    region->reservation = map;
+    region->map = region->reservation + HUGE;
+    region->map += -(uintptr_t)region->map & (align - 1);
+    if (make_anonymous(region, 0, region->size) < 0)
+        return fail(err, -ENOMEM,
+                    "shared memory region %u of %" PRIu64 " bytes: %s",
+                    region->id, region->size, strerror(errno));
     return 0;
 }
 
@@ -88,8 +119,8 @@ void shm_fini(struct shm *shm)
 {
     for (unsigned i = 0; i < shm->n; i++) {
         forget(shm, &shm->regions[i]);
-        if (shm->regions[i].map)
-            munmap(shm->regions[i].map, shm->regions[i].size);
+        if (shm->regions[i].reservation)
+            munmap(shm->regions[i].reservation, shm->regions[i].reserved);
     }
     if (shm->regions)
         pthread_mutex_destroy(&shm->lock);
@@ -135,19 +166,6 @@ static int check_free(const struct shm *shm, const struct shm_region *region,
     return shm->n_mappings < SHM_MAX_MAPPINGS ? 0 : -ENOSPC;
 }
 
-static int make_anonymous(struct shm_region *region, uint64_t offset,
-                          uint64_t size)
-{
-    void *map =
-        mmap(region->map + offset, size, PROT_READ | PROT_WRITE,
-             MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
-
-    if (map == MAP_FAILED)
-        return -errno;
-    keep_to_ourselves(map, size);
-    return 0;
-}
-
 static int map_locked(struct shm *shm, struct shm_region *region,
                       const struct vu_map *map, int fd)
 {
@@ -185,34 +203,22 @@ static int map_locked(struct shm *shm, struct shm_region *region,
     return 0;
 }
 
-/*
- * Where a file ends, of what is no file: nowhere. Nobody is asked who could
- * keep the answer: the file may lie in a file system that the back-end serves.
- */
-static int file_end(int fd, uint64_t *end)
-{
-    struct statx st;
-
-    if (statx(fd, "", AT_EMPTY_PATH | AT_STATX_DONT_SYNC,
-              STATX_TYPE | STATX_SIZE, &st) < 0)
-        return -errno;
-    *end = S_ISREG(st.stx_mode) ? st.stx_size : UINT64_MAX;
-    return 0;
-}
-
 int shm_map(struct shm *shm, const struct vu_map *map, int fd)
 {
     struct shm_region *region = judge(shm, map);
-    uint64_t end;
+    struct foreign_file file;
     int rc;
 
     if (!region || map->flags & ~VU_MAP_WRITABLE || map->fd_offset % PAGE ||
         map->fd_offset > INT64_MAX - map->size)
         return -EINVAL;
-    rc = file_end(fd, &end);
+    rc = foreign_file(fd, &file);
     if (rc < 0)
         return rc;
-    if (end < map->fd_offset + map->size)
+    /* mmap() would round the size up, over what lies behind the mapping */
+    if ((map->size | map->shm_offset | map->fd_offset) & (file.block - 1))
+        return -EINVAL;
+    if (file.size < map->fd_offset + map->size)
         return -EINVAL; /* its pages would fault */
     pthread_mutex_lock(&shm->lock);
     rc = map_locked(shm, region, map, fd);
@@ -263,9 +269,9 @@ void shm_clear(struct shm *shm)
 
 static bool is_broken(const struct shm_mapping *mapping)
 {
-    uint64_t end;
+    uint64_t size;
 
-    return file_end(mapping->fd, &end) < 0 || end < mapping->file_end;
+    return foreign_size(mapping->fd, &size) < 0 || size < mapping->file_end;
 }
 
 unsigned shm_mappings(struct shm *shm)

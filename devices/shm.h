@@ -28,6 +28,8 @@ struct shm_region {
     uint8_t id;
     uint64_t size;
     uint8_t *map;
+    uint8_t *reservation; /* addresses around map that nothing else gets */
+    uint64_t reserved;
     gpa_t base; /* set by whoever places it */
     struct shm_mapping *mappings;
     unsigned n_mappings;
@@ -56,10 +58,12 @@ const struct shm_region *shm_find(const struct shm *shm, uint32_t id);
 /*
  * Map a file; where it is mapped read-only the guest's writes stay its own, in
  * copies of the pages, until the mapping ends. The file stays the caller's to
- * close. Or unmap what was mapped. Any thread. -EINVAL  no such region, not
- * whole pages, outside it, unknown flags, the file is too short, or it is not
- * what was mapped -EEXIST  something is mapped there -ENOSPC  SHM_MAX_MAPPINGS
- *   other    what mmap said
+ * close. Or unmap what was mapped. Any thread.
+ *   -EINVAL      no such region, not whole pages of the file's own size,
+ * outside the region, unknown flags, the file is too short, or it is not what
+ * was mapped -EOPNOTSUPP  not a file that may be mapped: see foreign.h -EEXIST
+ * something is mapped there -ENOSPC      SHM_MAX_MAPPINGS other        what
+ * mmap said
  */
 int shm_map(struct shm *shm, const struct vu_map *map, int fd);
 int shm_unmap(struct shm *shm, const struct vu_map *map);

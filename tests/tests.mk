@@ -8,7 +8,7 @@ UNIT_HELP = tests/unit/driver.c tests/unit/vu_client.c
 UNIT += wire probe answer frontend resume transport queue race config \
   shm mem file bus \
   words names spec uart channel child console options
-UNIT_HELP += tests/unit/far.c tests/unit/model.c tests/unit/interview.c \
+UNIT_HELP += tests/unit/fuse.c tests/unit/far.c tests/unit/model.c tests/unit/interview.c \
   tests/unit/rig.c tests/unit/spy.c
 
 # On KVM: this host's, or where it has none, the lab's.

@@ -7,17 +7,28 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/magic.h>
+#include <sched.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <sys/mman.h>
+#include <sys/mount.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 #include <criterion/criterion.h>
 
 #include "tests/unit/far.h"
+#include "tests/unit/fuse.h"
 
 #define COUNT(a)   (sizeof(a) / sizeof((a)[0]))
 #define PAGE       UINT64_C(4096)
+#define LARGE      (UINT64_C(1) << 21)
 #define PAGES      64u /* of region 3; region 7 has one */
 #define FILE_PAGES 16u
 
@@ -304,6 +315,253 @@ Test(shm, other_descriptors, .timeout = 10)
     close(fd);
     close(ends[0]);
     close(ends[1]);
+    rig_fini(&rig);
+}
+
+/* Of kinds whose pages somebody else could hold back, and one that is served
+ * by this process and dead: refused, and without waiting. */
+Test(shm, files_of_others, .timeout = 10)
+{
+    static const char *const paths[] = {
+        "/proc/self/maps", "/proc/kallsyms", "/sys/kernel/uevent_seqnum",
+        "/dev/zero",       "/dev/null",      "/dev/ptmx"
+    };
+    struct vu_map what = request(2, 1, 0);
+    struct fuse fuse;
+    struct rig rig;
+    const char *why;
+    int fd;
+
+    rig_init(&rig);
+    what.flags = 0;
+    for (unsigned i = 0; i < COUNT(paths); i++) {
+        fd = open(paths[i], O_RDONLY | O_CLOEXEC);
+        if (fd < 0)
+            continue;
+        cr_assert_eq(shm_map(&rig.shm, &what, fd), -EOPNOTSUPP, "%s", paths[i]);
+        close(fd);
+    }
+    fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    cr_assert_eq(shm_map(&rig.shm, &what, fd), -EOPNOTSUPP);
+    close(fd);
+    fd = eventfd(0, EFD_CLOEXEC);
+    cr_assert_lt(shm_map(&rig.shm, &what, fd), 0);
+    close(fd);
+    if (!fuse_begin(&fuse, &why)) {
+        rig_fini(&rig);
+        cr_skip_test("%s", why);
+    }
+    cr_assert_eq(shm_map(&rig.shm, &what, fuse.file), -EOPNOTSUPP);
+    fuse_die(&fuse);
+    cr_assert_eq(shm_map(&rig.shm, &what, fuse.file), -EOPNOTSUPP);
+    cr_assert_eq(fuse.unanswered, 0, "the file system was asked");
+    fuse_end(&fuse);
+    close(fuse.file);
+    rig_fini(&rig);
+}
+
+/* A file of an overlay that was opened before it was copied up shows the upper
+ * layer's size and device, and maps the lower layer's file. */
+Test(shm, overlay, .timeout = 10)
+{
+    struct vu_map what = request(2, 1, 0);
+    char folder[] = "/tmp/husk-shm-XXXXXX", options[160], path[40];
+    struct rig rig;
+    int fd, up = -1;
+
+    rig_init(&rig);
+    what.flags = 0;
+    cr_assert_neq(mkdtemp(folder), NULL);
+    snprintf(options, sizeof options,
+             "lowerdir=%s/l,upperdir=%s/u,workdir=%s/w", folder, folder,
+             folder);
+    cr_assert_eq(chdir(folder), 0);
+    cr_assert(!mkdir("l", 0700) && !mkdir("u", 0700) && !mkdir("w", 0700) &&
+              !mkdir("o", 0700));
+    fd = open("l/file", O_CREAT | O_RDWR | O_CLOEXEC, 0600);
+    cr_assert_eq(ftruncate(fd, PAGE), 0);
+    /* in itself it may be mapped, wherever tests run */
+    cr_assert_eq(shm_map(&rig.shm, &what, fd), 0);
+    close(fd);
+    fd = -1;
+    if (unshare(CLONE_NEWNS) == 0 &&
+        mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) == 0 &&
+        mount("o", "o", "overlay", 0, options) == 0) {
+        fd = open("o/file", O_RDONLY | O_CLOEXEC);
+        up = open("o/file", O_RDWR | O_CLOEXEC);
+        what.shm_offset = 0;
+        cr_assert_eq(shm_map(&rig.shm, &what, up), -EOPNOTSUPP);
+        cr_assert_eq(shm_map(&rig.shm, &what, fd), -EOPNOTSUPP);
+        close(fd);
+        close(up);
+        umount2("o", MNT_DETACH);
+    }
+    snprintf(path, sizeof path, "rm -rf %s", folder);
+    cr_assert_eq(system(path), 0);
+    rig_fini(&rig);
+    if (fd < 0)
+        cr_skip_test("this user may not mount a file system");
+}
+
+/* Where this says so a memory file seems to be of huge pages. */
+static bool pretend_huge;
+
+int fstatfs(int fd, struct statfs *fs)
+{
+    int rc = (int)syscall(SYS_fstatfs, fd, fs);
+
+    if (pretend_huge && rc == 0) {
+        fs->f_type = HUGETLBFS_MAGIC;
+        fs->f_bsize = (long)LARGE;
+    }
+    return rc;
+}
+
+/* A file of n huge pages. Where the host gives none, one that seems to be. */
+static int huge_file(unsigned n)
+{
+    int fd = memfd_create("huge", MFD_CLOEXEC | MFD_HUGETLB);
+    void *map = MAP_FAILED;
+
+    if (fd >= 0 && ftruncate(fd, (off_t)(n * LARGE)) == 0)
+        map = mmap(NULL, n * LARGE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    if (map == MAP_FAILED) {
+        cr_log_warn("no huge pages here: a file that seems to have them");
+        close(fd);
+        pretend_huge = true;
+        fd = memfd_create("small", MFD_CLOEXEC);
+        cr_assert_eq(ftruncate(fd, (off_t)(n * LARGE)), 0);
+        map = mmap(NULL, n * LARGE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    }
+    cr_assert_neq(map, MAP_FAILED);
+    for (unsigned i = 0; i < n; i++)
+        memset((char *)map + i * LARGE, 'a' + (int)i, LARGE);
+    munmap(map, n * LARGE);
+    return fd;
+}
+
+/* Root may have some. */
+static long huge_pages(long wanted)
+{
+    FILE *file = fopen("/proc/sys/vm/nr_hugepages", "r+e");
+    long n = 0;
+
+    if (!file)
+        return 0;
+    if (fscanf(file, "%ld", &n) == 1 && wanted >= 0) {
+        rewind(file);
+        fprintf(file, "%ld", wanted);
+    }
+    fclose(file);
+    return n;
+}
+
+/* Nothing is there that could be read or written. */
+static bool is_guarded(const void *address)
+{
+    int ends[2];
+    ssize_t n;
+
+    cr_assert_eq(pipe2(ends, O_CLOEXEC), 0);
+    n = write(ends[1], address, 1);
+    close(ends[0]);
+    close(ends[1]);
+    return n < 0 && errno == EFAULT;
+}
+
+/*
+ * mmap() rounds a length up to the file's huge page, MAP_FIXED included: a page
+ * of such a file would replace 2 MiB of whatever lies behind it.
+ */
+Test(shm, huge_pages, .timeout = 30)
+{
+    static struct vu_shm_config config;
+    long had = huge_pages(-1);
+    struct vu_map what;
+    struct shm_region *small, *big;
+    struct rig rig;
+    int fd;
+
+    huge_pages(had + 3);
+    rig_init(&rig);
+    shm_fini(&rig.shm);
+    config.n_regions = 2;
+    config.size[3] = PAGES * PAGE;
+    config.size[4] = 3 * LARGE;
+    cr_assert_eq(shm_init(&rig.shm, &config, &err), 0);
+    fd = huge_file(3);
+    small = &rig.shm.regions[0];
+    big = &rig.shm.regions[1];
+    memset(small->map, 's', small->size);
+    memset(big->map, 'b', big->size);
+    for (uint64_t at = 0; at < PAGES; at++)
+        for (uint64_t size = 1; size <= PAGES - at; size += 7) {
+            what = request(at, size, 0);
+            cr_assert_eq(shm_map(&rig.shm, &what, fd), -EINVAL);
+        }
+    for (uint64_t at = 0; at <= 3 * LARGE; at += LARGE / 2)
+        for (uint64_t size = PAGE; size < LARGE; size *= 2) {
+            const uint64_t rows[][3] = {
+                { at, size, 0 },         { at - size, size, 0 },
+                { at, LARGE + size, 0 }, { at + size, LARGE, 0 },
+                { at, LARGE, size },     { at - size, LARGE, 0 },
+                { at, LARGE - size, 0 },
+            };
+
+            for (unsigned i = 0; i < COUNT(rows); i++) {
+                what = (struct vu_map){ .shmid = 4,
+                                        .shm_offset = rows[i][0],
+                                        .size = rows[i][1],
+                                        .fd_offset = rows[i][2],
+                                        .flags = VU_MAP_WRITABLE };
+                if ((rows[i][0] | rows[i][1] | rows[i][2]) % LARGE)
+                    cr_assert_eq(shm_map(&rig.shm, &what, fd), -EINVAL);
+            }
+        }
+    for (uint64_t i = 0; i < small->size; i++)
+        cr_assert_eq(small->map[i], 's');
+    for (uint64_t i = 0; i < big->size; i++)
+        cr_assert_eq(big->map[i], 'b');
+    /* as the file has them they can be had, up to both ends */
+    for (unsigned i = 0; i < 3; i++) {
+        what = (struct vu_map){ .shmid = 4,
+                                .shm_offset = i * LARGE,
+                                .size = LARGE,
+                                .fd_offset = (2 - i) * LARGE,
+                                .flags = VU_MAP_WRITABLE };
+        cr_assert_eq(shm_map(&rig.shm, &what, fd), 0);
+        cr_assert_eq(big->map[i * LARGE], 'c' - (int)i);
+        cr_assert_eq(big->map[(i + 1) * LARGE - 1], 'c' - (int)i);
+    }
+    cr_assert(is_guarded(big->map - 1));
+    cr_assert(is_guarded(big->map + 3 * LARGE));
+    what.shm_offset = LARGE;
+    cr_assert_eq(shm_unmap(&rig.shm, &what), 0);
+    cr_assert_eq(big->map[0], 'c');
+    cr_assert_eq(big->map[LARGE], 0);
+    cr_assert_eq(big->map[2 * LARGE], 'a');
+    shm_clear(&rig.shm);
+    cr_assert_eq(big->map[0], 0);
+    close(fd);
+    rig_fini(&rig);
+    huge_pages(had);
+}
+
+/* Reservations of other memory lie this far from a region. */
+Test(shm, guarded, .timeout = 10)
+{
+    struct rig rig;
+
+    rig_init(&rig);
+    for (unsigned i = 0; i < rig.shm.n; i++) {
+        const struct shm_region *region = &rig.shm.regions[i];
+
+        cr_assert_eq((uintptr_t)region->map % LARGE, 0);
+        for (uint64_t far = 1; far <= UINT64_C(1) << 30; far *= 2) {
+            cr_assert(is_guarded(region->map - far));
+            cr_assert(is_guarded(region->map + region->size + far - 1));
+        }
+    }
     rig_fini(&rig);
 }
 
