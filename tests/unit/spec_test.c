@@ -391,6 +391,7 @@ Test(spec, config, .timeout = 10)
     unlink(path);
     refuse("socket=x,config=@", strerror(ENOENT));
     refuse("socket=x,config=@/tmp", "is a directory");
+    refuse("socket=x,config=@-", "./- if it has that name");
     refuse("socket=x,config=", "no bytes");
     refuse("socket=x,config=0", "digits");
     refuse("socket=x,config=000", "digits");

@@ -93,6 +93,11 @@ static int read_config(struct spec *spec, const char *path,
     struct file file;
     int size;
 
+    /* standard input is the program's, and not the parser's to read */
+    if (!strcmp(path, "-"))
+        return fail(err, -EINVAL,
+                    "config=@-: give the path of a file (./- if it has that "
+                    "name)");
     if (file_read(&file, &kind, path, err) < 0)
         return -EINVAL;
     size = (int)file.size;
