@@ -38,7 +38,8 @@ LIB += $(addprefix devices/,wire.c frontend.c vring.c config.c channel.c \
 LIB += $(addprefix boot/,elf.c fdt.c params.c bzimage.c initrd.c aml.c acpi.c \
   mptable.c rom.c image.c)
 
-CMD = $(addprefix vmm/cmd/,main.c run.c probe.c record.c input.c timeline.c)
+CMD = $(addprefix vmm/cmd/,text.c say.c values.c options.c help.c output.c \
+  loop.c timeline.c record.c input.c run.c probe.c main.c)
 
 RUNTIME = $(addprefix devices/backends/,runtime.c session.c message.c \
   uplink.c queue.c ring.c split.c packed.c memory.c listener.c \

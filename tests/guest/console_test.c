@@ -165,7 +165,7 @@ Test(console, flood_without_a_reader)
     CHECK_EQ(dropped + (long long)run.out_size, total);
     cr_assert(run.out_size <= 65536, "%zu", run.out_size);
     CHECK_STR(run.err, fmt("husk: %lld bytes of console output were dropped: "
-                           "nobody read them\n",
+                           "standard output did not take them\n",
                            dropped));
     /* no more than the patience with the reader went by after the guest */
     cr_assert(run.seconds * 1000 - record_ms(&run, "total") < 5000);
@@ -199,7 +199,7 @@ Test(console, reader_that_is_gone)
     run.out_fd = -1;
     run_end(&run);
     check_end(&run, 4, "fail");
-    check_line(&run, "bytes of console output were dropped: nobody read them");
+    check_line(&run, "bytes of console output were dropped: standard output");
     run_free(&run);
 }
 

@@ -295,7 +295,7 @@ Test(failure, options)
     misused(SAYING("unknown option --frob"), "--frob", guest("hello"));
     misused(SAYING("unknown option -z"), "-z", guest("hello"));
     misused(SAYING("unknown option -z"), "-vz", guest("hello"));
-    misused(SAYING("no kernel"), "-m", "64M");
+    misused(SAYING("no KERNEL"), "-m", "64M");
     misused(SAYING("needs a value"), guest("hello"), "-m");
     misused(SAYING("needs a value"), guest("hello"), "--timeout");
     misused(SAYING("one argument too many"), guest("hello"), guest("pvh"));
@@ -309,7 +309,7 @@ Test(failure, commands)
     static const char *const words[][2] = {
         { "walk", "'walk' is not a command" },
         { "", "give a command" },
-        { "probe", "no device was given" },
+        { "probe", "no SPEC was given" },
     };
 
     for (size_t i = 0; i < sizeof words / sizeof words[0]; i++) {
@@ -383,23 +383,43 @@ Test(failure, command_line_too_long)
           guest("hello"));
 }
 
+/* Refused before the guest starts; a full disk is found at the end only. */
 Test(failure, output_files)
 {
+    static const char *const options[] = { "--json", "--console" };
+    const char *fifo = place("fifo");
     struct run run = { 0 };
 
-    run_any(&run, built("husk"), "run", "--json", "/no/such/record",
-            guest("hello"));
-    CHECK_EQ(run.status, 125);
-    CHECK_STR(run.out, "hello from x86_64\n");
-    check_line(&run, "/no/such/record", "No such file");
-    run_free(&run);
+    cr_assert(mkfifo(fifo, 0600) == 0);
+    for (unsigned i = 0; i < 2; i++) {
+        run_any(&run, built("husk"), "run", options[i], "/no/such/file",
+                guest("hello"));
+        check_failed(&run, QUICK,
+                     SAYING(options[i], "/no/such/file", "No such file"));
+        run_free(&run);
+        run_any(&run, built("husk"), "run", options[i], fifo, guest("hello"));
+        check_failed(&run, QUICK, SAYING(options[i], fifo, "FIFO"));
+        run_free(&run);
+    }
     run_any(&run, built("husk"), "run", "--json", "/dev/full", guest("hello"));
     CHECK_EQ(run.status, 125);
-    check_line(&run, "/dev/full", "No space");
+    check_line(&run, "--json", "/dev/full", "No space");
     run_free(&run);
     run_any(&run, built("husk"), "run", "--dump-dtb", "/no/such/tree");
-    CHECK_EQ(run.status, 125);
-    check_line(&run, "/no/such/tree", "No such file");
+    check_failed(&run, QUICK, SAYING("/no/such/tree", "No such file"));
+    run_free(&run);
+}
+
+/* The record holds the message whatever bytes are in it. */
+Test(failure, names_that_are_not_utf8)
+{
+    const char *path = place("k\xff\x9b");
+    struct run run = { 0 };
+
+    run_husk(&run, path);
+    check_failed(&run, QUICK, SAYING("kernel", "k\\xff\\x9b", "No such file"));
+    check_end(&run, 125, "error");
+    CHECK_STR(fmt("husk: %s\n", record_text(&run, "message")), run.err);
     run_free(&run);
 }
 

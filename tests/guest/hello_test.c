@@ -2,9 +2,11 @@
  * A guest without devices: every way in which a run can end, what husk then
  * says, and what the record holds.
  */
+#include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "tests/guest/run.h"
@@ -239,5 +241,77 @@ Test(hello, no_record_unless_asked_for)
     CHECK_EQ(run.status, 0);
     CHECK_STR(run.out, "hello from x86_64\n");
     CHECK_STR(run.err, "");
+    run_free(&run);
+}
+
+/* Standard output is free for the record then, and holds nothing else. */
+Test(hello, console_in_a_file_and_record_on_stdout)
+{
+    const char *path = place("console");
+    struct run run = { 0 };
+    FILE *file = fopen(path, "we");
+    char text[64] = "";
+    json_t *record;
+
+    fputs("what an earlier and longer run has left here", file);
+    fclose(file);
+    run_any(&run, built("husk"), "run", "--console", path, "--json", "-",
+            guest("hello"));
+    CHECK_EQ(run.status, 0);
+    CHECK_STR(run.err, "");
+    file = fopen(path, "re");
+    text[fread(text, 1, sizeof text - 1, file)] = 0;
+    fclose(file);
+    CHECK_STR(text, "hello from x86_64\n");
+    record = json_loads(run.out, 0, NULL);
+    cr_assert(record, "'%s'", run.out);
+    CHECK_STR(json_string_value(json_object_get(record, "outcome")), "pass");
+    json_decref(record);
+    run_free(&run);
+}
+
+/* A FIFO is written to like a pipe; a device that takes nothing costs the
+ * output, not the run. */
+Test(hello, console_in_a_fifo_or_device)
+{
+    const char *path = place("fifo");
+    struct run run = { 0 };
+    char text[64] = "";
+    int fd;
+
+    cr_assert(mkfifo(path, 0600) == 0);
+    fd = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+    run_husk(&run, "--console", path, guest("hello"));
+    check_quiet_end(&run, 0, "pass");
+    CHECK_STR(run.out, "");
+    cr_assert(read(fd, text, sizeof text - 1) > 0);
+    CHECK_STR(text, "hello from x86_64\n");
+    close(fd);
+    run_free(&run);
+    run_husk(&run, "--console", "/dev/full", guest("hello"));
+    check_end(&run, 0, "pass");
+    CHECK_STR(run.out, "");
+    CHECK_EQ(record_int(&run, NULL, "console_dropped"), 18);
+    check_line(&run, "18 bytes of console output were dropped: /dev/full did");
+    run_free(&run);
+}
+
+Test(hello, record_in_a_fifo)
+{
+    const char *path = place("fifo");
+    struct run run = { 0 };
+    char text[65536] = "";
+    json_t *record;
+    int fd;
+
+    cr_assert(mkfifo(path, 0600) == 0);
+    fd = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+    run_any(&run, built("husk"), "run", "--json", path, guest("hello"));
+    CHECK_EQ(run.status, 0);
+    cr_assert(read(fd, text, sizeof text - 1) > 0);
+    record = json_loads(text, 0, NULL);
+    cr_assert(record, "'%s'", text);
+    json_decref(record);
+    close(fd);
     run_free(&run);
 }

@@ -190,6 +190,18 @@ Test(tree, kernel_is_not_opened)
     drop(&t);
 }
 
+/* Alone on standard output. */
+Test(tree, on_standard_output)
+{
+    struct run run = { 0 };
+
+    run_husk(&run, "--dump-dtb", "-", "-d", exec_spec("husk-rng"));
+    check_quiet_end(&run, 0, "pass");
+    CHECK_EQ(fdt_check_full(run.out, run.out_size), 0);
+    CHECK_EQ(run.out_size, fdt_totalsize(run.out));
+    run_free(&run);
+}
+
 Test(probe, as_json)
 {
     struct run run = { 0 };

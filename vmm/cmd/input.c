@@ -1,7 +1,6 @@
-/*
- * Standard input for the guest's serial port. A terminal is made raw while the
- * guest has it, and given back on every way out. The end of input ends nothing.
- */
+/* See input.h. The end of standard input ends nothing. */
+#include "vmm/cmd/input.h"
+
 #include <errno.h>
 #include <ev.h>
 #include <signal.h>
@@ -10,8 +9,6 @@
 #include <termios.h>
 #include <unistd.h>
 
-#include "vmm/cmd/cmd.h"
-
 #define ESCAPE 0x01 /* Ctrl-A */
 
 struct cmd_input {
@@ -19,12 +16,14 @@ struct cmd_input {
     struct ev_loop *loop;
     ev_io watcher;
     ev_signal stop, cont; /* job control */
-    bool terminal, escaped, paused;
-    uint8_t held[512]; /* read and not taken by the guest yet */
+    bool terminal;        /* and it is raw */
+    bool escaped;         /* the last byte was Ctrl-A */
+    bool paused;          /* held is not empty: nothing is read */
+    uint8_t held[512];    /* read, not taken by the guest yet */
     size_t first, count;
 };
 
-/* For the signal handler: there is one terminal. */
+/* Global for the signal handler. */
 static struct termios before;
 static volatile sig_atomic_t raw;
 
@@ -36,7 +35,7 @@ static void restore(void)
     }
 }
 
-/* husk itself is at its end: give the terminal back, then die as before. */
+/* husk has crashed: restore the terminal, then end by the same signal. */
 static void on_fatal(int number)
 {
     restore();
@@ -69,8 +68,8 @@ static void offer(struct cmd_input *input)
     }
 }
 
-/* Ctrl-A x leaves, Ctrl-A a is a Ctrl-A; anything else goes through as it is.
- */
+/* Ctrl-A x ends the run, Ctrl-A a is a Ctrl-A. Returns the bytes that are left
+ * for the guest. */
 static size_t take_escapes(struct cmd_input *input, uint8_t *data, size_t size)
 {
     size_t kept = 0;
@@ -132,6 +131,7 @@ static void on_cont(struct ev_loop *loop, ev_signal *watcher, int revents)
         make_raw();
 }
 
+/* Make the terminal raw, until restore(). */
 static void take_terminal(struct cmd_input *input)
 {
     static const int fatal[] = { SIGSEGV, SIGBUS, SIGABRT, SIGILL, SIGFPE };
@@ -144,6 +144,7 @@ static void take_terminal(struct cmd_input *input)
     ev_signal_init(&input->cont, on_cont, SIGCONT);
     ev_signal_start(input->loop, &input->stop);
     ev_signal_start(input->loop, &input->cont);
+    atexit(restore);
     make_raw();
 }
 
@@ -158,7 +159,7 @@ struct cmd_input *cmd_input_start(struct husk_vm *vm, struct ev_loop *loop)
     ev_io_init(&input->watcher, on_input, STDIN_FILENO, EV_READ);
     input->watcher.data = input;
     if (tcgetattr(STDIN_FILENO, &before) == 0) {
-        /* in the background the terminal is somebody else's */
+        /* in the background: another job reads from this terminal */
         if (tcgetpgrp(STDIN_FILENO) != getpgrp())
             return input;
         take_terminal(input);

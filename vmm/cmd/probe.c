@@ -1,16 +1,19 @@
-/* husk probe: what a back-end says of itself. */
-#include <ev.h>
+/* husk probe: ask a back-end what it is, print the answers. */
 #include <inttypes.h>
-#include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
-#include "vmm/cmd/cmd.h"
+#include "vmm/cmd/commands.h"
+#include "vmm/cmd/help.h"
+#include "vmm/cmd/loop.h"
+#include "vmm/cmd/options.h"
+#include "vmm/cmd/record.h"
+#include "vmm/cmd/say.h"
 
-struct asking {
-    struct ev_loop *loop;
-    struct husk_vm *vm;
-    bool json;
+struct probing {
+    struct cmd_loop loop;
+    bool known; /* the back-end has answered */
     int status;
 };
 
@@ -84,68 +87,89 @@ static void print_standing(const struct husk_device *info)
 
 static void on_probed(void *ctx)
 {
-    struct asking *asking = ctx;
-    struct husk_device info;
+    struct probing *probing = ctx;
 
-    asking->status = CMD_ERROR;
-    if (husk_vm_device(asking->vm, 0, &info) == 0) {
-        asking->status = info.standalone ? 0 : 1;
-        if (asking->json) {
-            if (cmd_print_device(asking->vm, 0) < 0)
-                asking->status = CMD_ERROR;
-        } else {
-            print_table(&info);
-            print_standing(&info);
-        }
-    }
-    ev_break(asking->loop, EVBREAK_ALL);
+    probing->known = true;
+    ev_break(probing->loop.ev, EVBREAK_ALL);
 }
 
 static void on_ended(void *ctx, const struct husk_end *end)
 {
-    struct asking *asking = ctx;
+    struct probing *probing = ctx;
 
     if (end->text)
         cmd_say("%s", end->text);
-    asking->status = end->status;
-    ev_break(asking->loop, EVBREAK_ALL);
+    probing->status = end->status;
+    ev_break(probing->loop.ev, EVBREAK_ALL);
 }
 
-static void on_signal(struct ev_loop *loop, ev_signal *watcher, int revents)
+/* Print what device 0 is; the exit status. */
+static int print(const struct husk_vm *vm, bool as_json)
 {
-    const struct asking *asking = watcher->data;
+    struct husk_device info;
+    char *text;
 
-    (void)loop;
-    (void)revents;
-    husk_vm_stop(asking->vm);
+    if (husk_vm_device(vm, 0, &info) < 0)
+        return CMD_ERROR;
+    if (as_json) {
+        text = cmd_record_device(vm, 0);
+        if (!text) {
+            cmd_say("out of memory");
+            return CMD_ERROR;
+        }
+        fputs(text, stdout);
+        free(text);
+    } else {
+        print_table(&info);
+        print_standing(&info);
+    }
+    if (cmd_printed() != 0)
+        return CMD_ERROR;
+    return info.standalone ? 0 : 1;
 }
 
-int cmd_probe(const char *spec, bool json)
+static int probe(const struct cmd_options *options)
 {
-    struct asking asking = { .json = json, .status = CMD_ERROR };
+    struct probing probing = { .status = CMD_ERROR };
     struct husk_config config = { .size = sizeof config,
-                                  .ctx = &asking,
+                                  .ctx = &probing,
                                   .log = on_log,
                                   .probed = on_probed,
                                   .ended = on_ended };
-    ev_signal interrupt, terminate;
+    struct cmd_loop *loop = &probing.loop;
     struct husk_err err;
 
-    asking.loop = cmd_loop();
-    if (!asking.loop)
-        return CMD_ERROR;
-    ev_signal_init(&interrupt, on_signal, SIGINT);
-    ev_signal_init(&terminate, on_signal, SIGTERM);
-    interrupt.data = terminate.data = &asking;
-    ev_signal_start(asking.loop, &interrupt);
-    ev_signal_start(asking.loop, &terminate);
-    if (husk_vm_create(&asking.vm, asking.loop, &config, &err) < 0 ||
-        husk_vm_add_device(asking.vm, spec, &err) < 0 ||
-        husk_vm_probe(asking.vm, &err) < 0)
+    if (cmd_loop_init(loop, &err) < 0 ||
+        husk_vm_create(&loop->vm, loop->ev, &config, &err) < 0 ||
+        husk_vm_add_device(loop->vm, options->operand, &err) < 0 ||
+        husk_vm_probe(loop->vm, &err) < 0)
         cmd_say("%s", err.text);
     else
-        ev_run(asking.loop, 0);
-    husk_vm_destroy(asking.vm);
-    ev_loop_destroy(asking.loop);
-    return asking.status;
+        ev_run(loop->ev, 0);
+    if (probing.known) {
+        /* a reader of standard output that stops must not keep a signal off */
+        cmd_loop_default_signals(loop);
+        probing.status = print(loop->vm, options->as_json);
+    }
+    husk_vm_destroy(loop->vm);
+    cmd_loop_fini(loop);
+    return probing.status;
+}
+
+int cmd_probe(int argc, char **argv)
+{
+    struct cmd_options options;
+    struct husk_err err;
+    int status = CMD_ERROR;
+
+    if (cmd_options_parse(&options, &cmd_probe_syntax, argc, argv, &err) < 0)
+        cmd_say("%s", err.text);
+    else if (options.help)
+        status = cmd_help("probe");
+    else if (options.version)
+        status = cmd_version();
+    else
+        status = probe(&options);
+    cmd_options_fini(&options);
+    return status;
 }

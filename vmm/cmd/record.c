@@ -1,10 +1,11 @@
-/* The run's record as JSON, with jansson. */
-#include <errno.h>
+/* JSON, with jansson. See record.h. */
+#include "vmm/cmd/record.h"
+
 #include <jansson.h>
-#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
-#include "vmm/cmd/cmd.h"
+#include "vmm/cmd/text.h"
 
 static json_t *device_record(const struct husk_device *info)
 {
@@ -43,83 +44,87 @@ static void add_moment(void *ctx, double ms, const char *name,
     json_array_append_new(ctx, one);
 }
 
-static json_t *timeline(const struct cmd_options *options,
-                        const struct husk_vm *vm)
+static json_t *timeline(const struct cmd_result *result)
 {
     json_t *list = json_array();
 
-    cmd_timeline(&options->clock, vm, add_moment, list);
+    cmd_timeline(result->clock, result->vm, add_moment, list);
     return list;
 }
 
-static int dump(const json_t *record, const char *path)
+/* A string that need not be UTF-8. */
+static json_t *any_text(const char *text)
 {
-    FILE *file = fopen(path, "we");
-    int rc;
+    char *utf8 = cmd_text_utf8(text);
+    json_t *string = utf8 ? json_string(utf8) : NULL;
 
-    if (!file)
-        return -errno;
-    rc = json_dumpf(record, file, JSON_INDENT(2) | JSON_REAL_PRECISION(6));
-    if (rc == 0 && fputc('\n', file) == EOF)
-        rc = -1;
-    if (fclose(file) != 0)
-        rc = -1;
-    return rc == 0 ? 0 : errno ? -errno : -EIO;
+    free(utf8);
+    return string;
 }
 
-int cmd_write_record(const struct cmd_options *options,
-                     const struct husk_vm *vm, const char *outcome, int status,
-                     long guest_value, const char *text)
+static json_t *command_line(const struct cmd_options *options)
+{
+    json_t *words = json_array();
+
+    for (int i = 0; i < options->argc; i++)
+        json_array_append_new(words, any_text(options->argv[i]));
+    return words;
+}
+
+/* All in ASCII: a record that is shown on a terminal does not control it. */
+static char *dump(json_t *record)
+{
+    char *text = json_dumps(record, JSON_INDENT(2) | JSON_REAL_PRECISION(6) |
+                                        JSON_ENSURE_ASCII);
+    size_t size = text ? strlen(text) : 0;
+    char *line = realloc(text, size + 2);
+
+    json_decref(record);
+    if (!text || !line) {
+        free(line ? line : text);
+        return NULL;
+    }
+    strcpy(line + size, "\n");
+    return line;
+}
+
+char *cmd_record(const struct cmd_result *result)
 {
     struct husk_stats stats = { 0 };
-    json_t *record, *command = json_array();
-    int rc;
+    json_t *record;
 
-    if (vm)
-        husk_vm_stats(vm, &stats);
-    for (int i = 0; i < options->argc; i++) {
-        json_t *word = json_string(options->argv[i]);
-
-        /* an argument that is not UTF-8 */
-        json_array_append_new(command, word ? word : json_string("?"));
-    }
+    if (result->vm)
+        husk_vm_stats(result->vm, &stats);
     record = json_pack(
         "{s:s, s:i, s:o, s:{s:I, s:I, s:I, s:I, s:I},"
-        " s:{s:f, s:f, s:f, s:f}, s:o, s:I, s:I}",
-        "outcome", outcome, "status", status, "devices", device_list(vm),
-        "exits", "io", (json_int_t)stats.exits_io, "mmio_read",
-        (json_int_t)stats.exits_mmio_read, "mmio_write",
+        " s:{s:f, s:f, s:f, s:f}, s:o, s:I, s:I, s:o}",
+        "outcome", result->outcome, "status", result->status, "devices",
+        device_list(result->vm), "exits", "io", (json_int_t)stats.exits_io,
+        "mmio_read", (json_int_t)stats.exits_mmio_read, "mmio_write",
         (json_int_t)stats.exits_mmio_write, "hlt", (json_int_t)stats.exits_hlt,
         "other", (json_int_t)stats.exits_other, "times_ms", "setup",
         stats.setup_ms, "probe", stats.probe_ms, "first_entry",
-        stats.first_entry_ms, "total", stats.total_ms, "command", command,
-        "boots", (json_int_t)stats.boots, "console_dropped",
-        (json_int_t)stats.console_dropped);
+        stats.first_entry_ms, "total", stats.total_ms, "command",
+        command_line(result->options), "boots", (json_int_t)stats.boots,
+        "console_dropped", (json_int_t)stats.console_dropped, "timeline",
+        timeline(result));
     if (!record)
-        return -ENOMEM;
-    json_object_set_new(record, "timeline", timeline(options, vm));
-    if (guest_value >= 0)
-        json_object_set_new(record, "guest_value", json_integer(guest_value));
-    if (text)
-        json_object_set_new(record, "message", json_string(text));
-    rc = dump(record, options->json);
-    json_decref(record);
-    return rc;
+        return NULL;
+    if (result->guest_value >= 0)
+        json_object_set_new(record, "guest_value",
+                            json_integer(result->guest_value));
+    if (result->text)
+        json_object_set_new(record, "message", any_text(result->text));
+    return dump(record);
 }
 
-int cmd_print_device(const struct husk_vm *vm, unsigned index)
+char *cmd_record_device(const struct husk_vm *vm, unsigned index)
 {
     struct husk_device info;
     json_t *record;
-    int rc;
 
     if (husk_vm_device(vm, index, &info) < 0)
-        return -ENOENT;
+        return NULL;
     record = device_record(&info);
-    if (!record)
-        return -ENOMEM;
-    rc = json_dumpf(record, stdout, JSON_INDENT(2));
-    putchar('\n');
-    json_decref(record);
-    return rc == 0 && fflush(stdout) == 0 ? 0 : -EIO;
+    return record ? dump(record) : NULL;
 }

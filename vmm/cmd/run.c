@@ -1,105 +1,118 @@
 /* husk run: one guest on this terminal, one status, one record. */
 #include <errno.h>
-#include <ev.h>
 #include <signal.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
-#include <unistd.h>
 
-#include "vmm/cmd/cmd.h"
+#include "vmm/cmd/commands.h"
+#include "vmm/cmd/help.h"
+#include "vmm/cmd/input.h"
+#include "vmm/cmd/loop.h"
+#include "vmm/cmd/options.h"
+#include "vmm/cmd/output.h"
+#include "vmm/cmd/record.h"
+#include "vmm/cmd/say.h"
 
 struct run {
-    const struct cmd_options *options;
-    struct ev_loop *loop;
-    struct husk_vm *vm;
+    struct cmd_options options;
+    struct cmd_outputs outputs;
+    const struct cmd_clock *clock;
+    struct cmd_loop loop;
     struct cmd_input *input;
-    int signal; /* that ended the run, or 0 */
     int status;
-    bool record_failed;
 };
 
 static void on_log(void *ctx, enum husk_log level, const char *text)
 {
     const struct run *run = ctx;
 
-    if (level == HUSK_LOG_WARNING || run->options->verbose)
+    if (level == HUSK_LOG_WARNING || run->options.verbose)
         cmd_say("%s", text);
 }
 
-/* The record, and the status that remains. */
-static void close_record(struct run *run, const char *outcome, int status,
-                         long guest_value, const char *text)
+static void write_record(struct run *run, const struct cmd_result *result)
 {
-    int rc;
+    char *text = cmd_record(result);
+    struct husk_err err;
 
-    run->status = status;
-    if (!run->options->json)
-        return;
-    rc = cmd_write_record(run->options, run->vm, outcome, status, guest_value,
-                          text);
-    if (rc < 0) {
-        cmd_say("writing the record %s: %s", run->options->json, strerror(-rc));
+    if (!text)
+        cmd_refuse(&err, -ENOMEM, "writing the record: out of memory");
+    if (!text || cmd_output_write(&run->outputs, &run->options, CMD_OUTPUT_JSON,
+                                  text, strlen(text), &err) < 0) {
+        cmd_say("%s", err.text);
         run->status = CMD_ERROR;
     }
+    free(text);
+}
+
+/* The run has this result: write the record, if it was asked for. */
+static void finish(struct run *run, const char *outcome, int status,
+                   long guest_value, const char *text)
+{
+    const struct cmd_result result = {
+        .options = &run->options,
+        .clock = run->clock,
+        .vm = run->loop.vm,
+        .outcome = outcome,
+        .status = status,
+        .guest_value = guest_value,
+        .text = text,
+    };
+
+    run->status = status;
+    if (run->outputs.fds[CMD_OUTPUT_JSON] >= 0)
+        write_record(run, &result);
+}
+
+static void finish_error(struct run *run, const struct husk_err *err)
+{
+    cmd_say("%s", err->text);
+    finish(run, "error", CMD_ERROR, -1, err->text);
 }
 
 static void on_ended(void *ctx, const struct husk_end *end)
 {
     struct run *run = ctx;
+    const char *console = run->options.output[CMD_OUTPUT_CONSOLE];
+    int signal = run->loop.signal;
     struct husk_stats stats;
-    int status = run->signal ? 128 + run->signal : end->status;
 
     cmd_input_stop(run->input); /* the terminal first: messages follow */
     run->input = NULL;
     if (end->text)
         cmd_say("%s", end->text);
-    husk_vm_stats(run->vm, &stats);
+    husk_vm_stats(run->loop.vm, &stats);
     if (stats.console_dropped)
-        cmd_say("%llu bytes of console output were dropped: nobody read them",
-                (unsigned long long)stats.console_dropped);
-    if (run->options->timeline)
-        cmd_print_timeline(&run->options->clock, run->vm);
-    close_record(run, husk_outcome_name(end->outcome), status, end->guest_value,
-                 end->text);
-    ev_break(run->loop, EVBREAK_ALL);
+        cmd_say("%llu bytes of console output were dropped: %s did not take "
+                "them",
+                (unsigned long long)stats.console_dropped,
+                console && strcmp(console, "-") ? console : "standard output");
+    if (run->options.timeline)
+        cmd_timeline_print(run->clock, run->loop.vm);
+    finish(run, husk_outcome_name(end->outcome),
+           signal ? 128 + signal : end->status, end->guest_value, end->text);
+    ev_break(run->loop.ev, EVBREAK_ALL);
 }
 
-static int write_file(const char *path, const void *data, size_t size)
-{
-    FILE *file = fopen(path, "we");
-    int rc = 0;
-
-    if (!file)
-        return -errno;
-    if (fwrite(data, 1, size, file) != size)
-        rc = -errno;
-    if (fclose(file) != 0 && rc == 0)
-        rc = -errno;
-    return rc;
-}
-
+/* All devices are known, and --dump-dtb ends the run here. */
 static void on_probed(void *ctx)
 {
     struct run *run = ctx;
     struct husk_err err;
     void *blob = NULL;
     size_t size;
-    int rc = husk_vm_device_tree(run->vm, &blob, &size, &err);
+    int rc = husk_vm_device_tree(run->loop.vm, &blob, &size, &err);
 
-    if (rc < 0) {
-        cmd_say("%s", err.text);
-    } else {
-        rc = write_file(run->options->dump_dtb, blob, size);
-        if (rc < 0)
-            cmd_say("writing the device tree %s: %s", run->options->dump_dtb,
-                    strerror(-rc));
-    }
+    if (rc == 0)
+        rc = cmd_output_write(&run->outputs, &run->options, CMD_OUTPUT_DTB,
+                              blob, size, &err);
     free(blob);
-    close_record(run, rc < 0 ? "error" : "pass", rc < 0 ? CMD_ERROR : 0, -1,
-                 NULL);
-    ev_break(run->loop, EVBREAK_ALL);
+    if (rc < 0)
+        finish_error(run, &err);
+    else
+        finish(run, "pass", 0, -1, NULL);
+    ev_break(run->loop.ev, EVBREAK_ALL);
 }
 
 static void on_room(void *ctx)
@@ -107,28 +120,18 @@ static void on_room(void *ctx)
     struct run *run = ctx;
 
     if (!run->input)
-        run->input = cmd_input_start(run->vm, run->loop);
+        run->input = cmd_input_start(run->loop.vm, run->loop.ev);
     cmd_input_room(run->input);
-}
-
-static void on_signal(struct ev_loop *loop, ev_signal *watcher, int revents)
-{
-    struct run *run = watcher->data;
-
-    (void)loop;
-    (void)revents;
-    run->signal = watcher->signum;
-    husk_vm_stop(run->vm);
 }
 
 static int start(struct run *run, struct husk_err *err)
 {
-    const struct cmd_options *options = run->options;
+    const struct cmd_options *options = &run->options;
     struct husk_config config = {
         .size = sizeof config,
         .memory = options->memory,
         .cpus = options->cpus,
-        .kernel = options->kernel,
+        .kernel = options->operand,
         .append = options->append,
         .initrds = options->initrds,
         .n_initrds = options->n_initrds,
@@ -142,16 +145,18 @@ static int start(struct run *run, struct husk_err *err)
         .ended = on_ended,
         .console_room = on_room,
     };
-    int rc = husk_vm_create(&run->vm, run->loop, &config, err);
+    struct husk_vm *vm;
+    int rc = husk_vm_create(&run->loop.vm, run->loop.ev, &config, err);
 
+    vm = run->loop.vm;
     for (unsigned i = 0; i < options->n_devices && rc == 0; i++)
-        rc = husk_vm_add_device(run->vm, options->devices[i], err);
+        rc = husk_vm_add_device(vm, options->devices[i], err);
     if (rc < 0)
         return rc;
-    if (options->dump_dtb)
-        return husk_vm_probe(run->vm, err);
-    rc = husk_vm_set_console(run->vm, STDOUT_FILENO, err);
-    return rc < 0 ? rc : husk_vm_start(run->vm, err);
+    if (options->output[CMD_OUTPUT_DTB])
+        return husk_vm_probe(vm, err);
+    rc = husk_vm_set_console(vm, run->outputs.fds[CMD_OUTPUT_CONSOLE], err);
+    return rc < 0 ? rc : husk_vm_start(vm, err);
 }
 
 static void raise_limits(void)
@@ -165,54 +170,49 @@ static void raise_limits(void)
     }
 }
 
-/* libev's own way would be to abort. */
-static void on_loop_failure(const char *what)
+static void boot(struct run *run)
 {
-    cmd_say("%s: %s", what, strerror(errno));
-    exit(CMD_ERROR);
-}
-
-struct ev_loop *cmd_loop(void)
-{
-    struct ev_loop *loop;
-
-    ev_set_syserr_cb(on_loop_failure);
-    loop = ev_default_loop(0);
-    if (!loop)
-        cmd_say("no event loop: out of descriptors?");
-    return loop;
-}
-
-int cmd_run(const struct cmd_options *options)
-{
-    static const int signals[] = { SIGINT, SIGTERM, SIGHUP, SIGQUIT };
-    enum { N_SIGNALS = sizeof signals / sizeof signals[0] };
-    struct run run = { .options = options, .status = CMD_ERROR };
-    ev_signal watchers[N_SIGNALS];
     struct husk_err err;
 
     raise_limits();
+    if (cmd_outputs_open(&run->outputs, &run->options, &err) < 0 ||
+        cmd_loop_init(&run->loop, &err) < 0 || start(run, &err) < 0)
+        finish_error(run, &err);
+    else
+        ev_run(run->loop.ev, 0);
+    cmd_input_stop(run->input);
+    husk_vm_destroy(run->loop.vm);
+    cmd_outputs_close(&run->outputs);
+    cmd_loop_fini(&run->loop);
+}
+
+/* The arguments were refused: a record is written also then. */
+static void misused(struct run *run, const struct husk_err *err)
+{
+    struct husk_err second;
+
+    cmd_outputs_open_json(&run->outputs, &run->options, &second);
+    finish_error(run, err);
+    cmd_outputs_close(&run->outputs);
+}
+
+int cmd_run(int argc, char **argv, struct cmd_clock *clock)
+{
+    struct run run = { .clock = clock, .status = CMD_ERROR };
+    struct husk_err err;
+    int rc;
+
     signal(SIGPIPE, SIG_IGN);
-    run.loop = cmd_loop();
-    if (!run.loop)
-        return CMD_ERROR;
-    for (int i = 0; i < N_SIGNALS; i++) {
-        ev_signal_init(&watchers[i], on_signal, signals[i]);
-        watchers[i].data = &run;
-        ev_signal_start(run.loop, &watchers[i]);
-    }
-    if (start(&run, &err) < 0) {
-        cmd_say("%s", err.text);
-        close_record(&run, "error", CMD_ERROR, -1, err.text);
-    } else {
-        ev_run(run.loop, 0);
-    }
-    cmd_input_stop(run.input);
-    husk_vm_destroy(run.vm);
-    ev_loop_destroy(run.loop);
-    if (run.signal) {
-        signal(run.signal, SIG_DFL);
-        raise(run.signal);
-    }
+    rc = cmd_options_parse(&run.options, &cmd_run_syntax, argc, argv, &err);
+    cmd_clock_arguments(clock);
+    if (rc < 0)
+        misused(&run, &err);
+    else if (run.options.help)
+        run.status = cmd_help("run");
+    else if (run.options.version)
+        run.status = cmd_version();
+    else
+        boot(&run);
+    cmd_options_fini(&run.options);
     return run.status;
 }

@@ -1,12 +1,14 @@
 /*
- * A run's moments since the process began. When that was the kernel tells in
- * hundredths of a second only, so it is reckoned back from main(): the
- * processor time that was used by then is that of fork, execve and libraries.
+ * See timeline.h. The kernel gives a process's start in hundredths of a second
+ * only. So it is computed back from main(): the processor time that was used
+ * by then is that of fork, execve and the libraries.
  */
-#include <stdio.h>
+#include "vmm/cmd/timeline.h"
+
+#include <stddef.h>
 #include <time.h>
 
-#include "vmm/cmd/cmd.h"
+#include "vmm/cmd/say.h"
 
 #define MAX_MOMENTS 96
 
@@ -59,8 +61,9 @@ static void print(void *ctx, double ms, const char *name, const char *device)
             device ? device : "");
 }
 
-void cmd_print_timeline(const struct cmd_clock *clock, const struct husk_vm *vm)
+void cmd_timeline_print(const struct cmd_clock *clock, const struct husk_vm *vm)
 {
-    cmd_say("    0.000 ms  process start, by the processor time until main");
+    cmd_say("    0.000 ms  process start, computed from the processor time "
+            "until main");
     cmd_timeline(clock, vm, print, NULL);
 }
