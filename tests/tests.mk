@@ -7,9 +7,9 @@ UNIT = elf fdt params bzimage initrd acpi mptable image load ring inflight runti
 UNIT_HELP = tests/unit/driver.c tests/unit/vu_client.c
 UNIT += wire probe answer frontend resume transport queue race config \
   shm mem file bus \
-  words names spec uart channel child console options
+  words names spec uart channel child console text options
 UNIT_HELP += tests/unit/fuse.c tests/unit/far.c tests/unit/model.c tests/unit/interview.c \
-  tests/unit/rig.c tests/unit/spy.c
+  tests/unit/rig.c tests/unit/spy.c vmm/cmd/text.c vmm/cmd/values.c
 
 # On KVM: this host's, or where it has none, the lab's.
 GUEST_TESTS = hello console devices exits failure tree library api strict faulty

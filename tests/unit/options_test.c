@@ -589,3 +589,54 @@ Test(outputs, probe_ends_by_a_signal)
         unlink("started");
     }
 }
+
+/* What is on standard output already, in a file or a pipe, is left there. */
+Test(outputs, standard_output_is_shared)
+{
+    const char *tree[WORDS] = { "run", "--dump-dtb", "-" };
+    const char *twice[WORDS] = { "run", "--json", "/proc/self/fd/1", "k" };
+    int log = open("log", O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
+    char text[8192];
+    int status, ends[2];
+    pid_t pid;
+
+    cr_assert(log >= 0 && write(log, "before", 6) == 6);
+    pid = start(tree, log, STDERR_FILENO);
+    cr_assert_eq(waitpid(pid, &status, 0), pid);
+    cr_assert_eq(status, 0);
+    cr_assert_gt(read_file("log", text, sizeof text), 100u);
+    cr_assert_eq(memcmp(text, "before\xd0\x0d\xfe\xed", 10), 0);
+    close(log);
+    /* the same pipe by another name */
+    cr_assert_eq(pipe2(ends, O_CLOEXEC), 0);
+    pid = start(twice, ends[1], STDERR_FILENO);
+    cr_assert_eq(waitpid(pid, &status, 0), pid);
+    cr_assert_eq(WEXITSTATUS(status), 125);
+    text[read(ends[0], text, sizeof text - 1)] = 0;
+    cr_assert_not_null(strstr(text, "are the same file"), "%s", text);
+}
+
+/* A record that cannot be written is an error, however the run went. */
+Test(outputs, record_on_a_full_disk)
+{
+    const char *words[WORDS] = { "run", "--json", "/dev/full", "--dump-dtb",
+                                 "tree" };
+    struct outcome outcome;
+
+    run(&outcome, words);
+    cr_assert_eq(outcome.status, 125);
+    cr_assert_str_eq(outcome.err, "husk: writing --json /dev/full: No space "
+                                  "left on device\n");
+}
+
+/* Help that cannot be printed is an error too. */
+Test(outputs, help_on_a_full_disk)
+{
+    const char *words[WORDS] = { "help", "run" };
+    int full = open("/dev/full", O_WRONLY | O_CLOEXEC), status;
+    pid_t pid = start(words, full, STDERR_FILENO);
+
+    cr_assert_eq(waitpid(pid, &status, 0), pid);
+    cr_assert(WIFEXITED(status) && WEXITSTATUS(status) == 125);
+    close(full);
+}
