@@ -28,6 +28,9 @@ endif
 # Debian's packages: what a build needs.
 DEPS = gcc libc6-dev libfdt-dev libev-dev libjansson-dev liburing-dev
 
+BOOT_x86_64 = arch_x86_64.c fdt_x86_64.c params_x86_64.c rom_x86_64.c \
+  acpi_x86_64.c mptable_x86_64.c aml.c bzimage.c
+
 LIB = $(addprefix vmm/machine/,fail.c file.c mem.c sys.c window.c bus.c vcpu.c \
   machine.c arch_$(ARCH).c)
 LIB += $(addprefix vmm/link/,words.c spec.c child.c device.c connect.c \
@@ -35,8 +38,8 @@ LIB += $(addprefix vmm/link/,words.c spec.c child.c device.c connect.c \
 LIB += $(addprefix vmm/,console.c load.c query.c vm.c end.c seat.c timeline.c)
 LIB += $(addprefix devices/,wire.c frontend.c vring.c config.c channel.c \
   probe.c shm.c foreign.c names.c transport.c queues.c uart.c power.c)
-LIB += $(addprefix boot/,elf.c fdt.c params.c bzimage.c initrd.c aml.c acpi.c \
-  mptable.c rom.c image.c)
+LIB += $(addprefix boot/,image.c elf.c initrd.c fdt.c tree.c stranger.c \
+  $(BOOT_$(ARCH)))
 
 CMD = $(addprefix vmm/cmd/,text.c say.c values.c options.c help.c output.c \
   loop.c timeline.c record.c input.c run.c probe.c main.c)

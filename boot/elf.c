@@ -1,9 +1,9 @@
 /*
- * ELF64 kernels for x86_64, after the System V ABI: segments go to their
- * physical addresses, nothing is relocated. All program headers are judged
- * before the first byte is copied. Refuses other classes, byte orders and
- * architectures, segments in low memory or outside RAM, overlaps, and notes
- * that run past their segment.
+ * Little-endian ELF64 kernels by the System V ABI: segments go to their
+ * physical addresses, nothing is relocated. All program headers are checked
+ * before the first byte is copied. Refused are other classes, byte orders and
+ * architectures, segments below the target's lowest address or outside RAM,
+ * overlaps, and notes that end past their segment.
  */
 #include "boot/elf.h"
 
@@ -13,7 +13,6 @@
 
 #include "boot/bytes.h"
 #include "vmm/machine/fail.h"
-#include "vmm/machine/layout_x86_64.h"
 
 #define EHDR_SIZE 64u
 #define PHDR_SIZE 56u
@@ -23,10 +22,7 @@
 
 enum { CLASS_64 = 2, DATA_LSB = 1, VERSION = 1 };
 enum { TYPE_EXEC = 2, TYPE_DYN = 3 };
-enum { MACHINE_X86_64 = 62 };
 enum { PT_LOAD = 1, PT_NOTE = 4 };
-
-#define XEN_PHYS32_ENTRY 18u
 
 struct load {
     unsigned index; /* of its program header */
@@ -37,6 +33,7 @@ struct load {
 /* One file on its way into memory. */
 struct elf {
     const struct mem *mem;
+    const struct elf_target *target;
     const uint8_t *image;
     size_t size;
     struct husk_err *err;
@@ -55,9 +52,10 @@ static const char *machine_name(unsigned machine)
         unsigned machine;
         const char *name;
     } names[] = {
-        { 3, "32-bit x86" }, { 8, "MIPS" },     { 20, "32-bit PowerPC" },
-        { 21, "PowerPC" },   { 22, "s390" },    { 40, "32-bit Arm" },
-        { 183, "aarch64" },  { 243, "RISC-V" }, { 258, "LoongArch" },
+        { 3, "32-bit x86" },  { 8, "MIPS" },      { 20, "32-bit PowerPC" },
+        { 21, "PowerPC" },    { 22, "s390" },     { 40, "32-bit Arm" },
+        { 62, "x86_64" },     { 183, "aarch64" }, { 243, "RISC-V" },
+        { 258, "LoongArch" },
     };
 
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
@@ -81,11 +79,12 @@ static int check_ident(const struct elf *elf)
 
     /* The same two bytes in both classes and, if need be, the other order. */
     machine = e[5] == 2 ? (unsigned)e[18] << 8 | e[19] : get16(e + 18);
-    if (machine != MACHINE_X86_64)
+    if (machine != elf->target->machine)
         return fail(elf->err, -ENOEXEC,
                     "the kernel is for %s (e_machine %u), "
-                    "this machine is x86_64 (%u)",
-                    machine_name(machine), machine, MACHINE_X86_64);
+                    "this machine is %s (%u)",
+                    machine_name(machine), machine, elf->target->name,
+                    elf->target->machine);
     if (e[4] != CLASS_64)
         return fail(elf->err, -ENOEXEC,
                     "e_ident class is %u%s, 64-bit code (%u) is needed", e[4],
@@ -182,11 +181,11 @@ static int add_load(struct elf *elf, unsigned index, const uint8_t *ph)
         return rc;
     if (load.memsz == 0)
         return 0;
-    if (load.paddr < LAYOUT_HIGH_START)
+    if (load.paddr < elf->target->lowest)
         return fail(elf->err, -ENOEXEC,
-                    "segment %u: p_paddr %#" PRIx64
-                    " is below %#x, where kernels begin",
-                    index, load.paddr, LAYOUT_HIGH_START);
+                    "segment %u: p_paddr %#" PRIx64 " is below %#" PRIx64
+                    ", where kernels begin",
+                    index, load.paddr, elf->target->lowest);
     if (mem_at(elf->mem, load.paddr, load.memsz) == NULL)
         return fail(elf->err, -ENOMEM,
                     "segment %u: p_paddr %#" PRIx64 " with p_memsz %#" PRIx64
@@ -213,18 +212,21 @@ static bool note_is(const uint8_t *note, const char *name)
 static int take_note(const struct elf *elf, const uint8_t *note,
                      const uint8_t *desc, struct elf_info *info)
 {
+    const struct elf_target *target = elf->target;
     uint32_t descsz = get32(note + 4);
 
     if (note_is(note, "Linux"))
         info->is_linux = true;
-    if (!note_is(note, "Xen") || get32(note + 8) != XEN_PHYS32_ENTRY)
+    if (target->note_vendor == NULL || !note_is(note, target->note_vendor) ||
+        get32(note + 8) != target->note_type)
         return 0;
     if (descsz != 4 && descsz != 8)
         return fail(elf->err, -ENOEXEC,
-                    "the PVH entry note: descsz is %" PRIu32 ", not 4 or 8",
-                    descsz);
-    info->has_pvh = true;
-    info->pvh_entry = descsz == 4 ? get32(desc) : get64(desc);
+                    "the %s note of type %" PRIu32 ": descsz is %" PRIu32
+                    ", not 4 or 8",
+                    target->note_vendor, target->note_type, descsz);
+    info->has_note = true;
+    info->note_entry = descsz == 4 ? get32(desc) : get64(desc);
     return 0;
 }
 
@@ -291,10 +293,12 @@ static int find_entry(const struct elf *elf, struct elf_info *info)
 {
     uint64_t entry = get64(elf->image + 24);
 
-    if (info->has_pvh && !find_physical(elf, info->pvh_entry))
+    if (info->has_note && !find_physical(elf, info->note_entry))
         return fail(elf->err, -ENOEXEC,
-                    "the PVH entry note: %#" PRIx64 " lies in no segment",
-                    info->pvh_entry);
+                    "the %s note of type %" PRIu32 ": the entry %#" PRIx64
+                    " lies in no segment",
+                    elf->target->note_vendor, elf->target->note_type,
+                    info->note_entry);
     if (find_physical(elf, entry)) {
         info->entry = entry;
         return 0;
@@ -323,10 +327,13 @@ static void copy(const struct elf *elf, const struct load *load, bool fresh)
         memset(to + load->filesz, 0, load->memsz - load->filesz);
 }
 
-int elf_load(const struct mem *mem, const void *image, size_t size, bool fresh,
-             struct elf_info *info, struct husk_err *err)
+int elf_load(const struct mem *mem, const struct elf_target *target,
+             const void *image, size_t size, bool fresh, struct elf_info *info,
+             struct husk_err *err)
 {
-    struct elf elf = { .mem = mem, .image = image, .size = size, .err = err };
+    struct elf elf = {
+        .mem = mem, .target = target, .image = image, .size = size, .err = err
+    };
     int rc;
 
     *info = (struct elf_info){ 0 };

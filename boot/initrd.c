@@ -1,7 +1,7 @@
 /*
  * Initial RAM disks after the kernel's "initramfs buffer format": a sequence of
  * cpio archives, compressed or not, with zeros between them. What is inside is
- * the kernel's business; nothing is unpacked or judged here.
+ * unpacked and checked by the kernel, not here.
  */
 #include "boot/initrd.h"
 
@@ -10,7 +10,6 @@
 #include <string.h>
 
 #include "vmm/machine/fail.h"
-#include "vmm/machine/layout_x86_64.h"
 
 #define PAGE 0x1000u
 #define WORD 4u
@@ -33,18 +32,14 @@ int initrd_load(const struct mem *mem, const struct file *file, unsigned count,
             return fail(err, -EINVAL, "initrd %s is empty", file[i].name);
         total += padded(file[i].size);
     }
-    if (top > LAYOUT_HOLE_START)
-        top = LAYOUT_HOLE_START;
     if (last < top)
         top = last + 1;
-    if (floor < LAYOUT_HIGH_START)
-        floor = LAYOUT_HIGH_START;
     if (top < floor || total > top - floor ||
         ((top - total) & ~(gpa_t)(PAGE - 1)) < floor)
         return fail(err, -ENOMEM,
                     "the initrd takes %" PRIu64 " KiB, the kernel and its "
                     "limit leave %" PRIu64 " KiB of the guest's %" PRIu64
-                    " MiB",
+                    " MiB: give the guest more memory",
                     (total + 1023) / 1024,
                     top > floor ? (top - floor) / 1024 : 0, mem->size >> 20);
 

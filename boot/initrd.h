@@ -1,19 +1,17 @@
 /*
- * Initial RAM disks: several files become one, high in memory below 4 GiB.
+ * Initial RAM disks: several files become one, high in the first region of
+ * guest memory.
  */
 #ifndef HUSK_BOOT_INITRD_H
 #define HUSK_BOOT_INITRD_H
 
 #include "boot/board.h"
 
-/* Above this an initrd does not go where no kernel told its own limit. */
-#define INITRD_MAX 0x7fffffffu
-
 /*
- * Join count files in their order, each padded with zeros to whole words of
- * four bytes, as cpio archives have to begin; place them on a page as high as
- * memory and last, the highest byte allowed, let them. Nothing is written below
- * floor, the kernel's end. *address and *size are for the board.
+ * Join count files in their order, each padded with zeros to a multiple of four
+ * bytes, where a cpio archive has to begin. They are placed on a page, as high
+ * as memory and last, the highest byte allowed, permit, and not below floor.
+ * *address and *size are for the board.
  *   -EINVAL  a file is empty
  *   -ENOMEM  they do not fit; err says how much is needed and how much there is
  */

@@ -58,7 +58,7 @@ static void describe(const struct husk_vm *vm, struct boot_board *board,
         virtio[i] = (struct boot_virtio){
             .base = device->base,
             .size = device_window_size(device),
-            .gsi = device->gsi,
+            .irq = device->gsi,
             .id = device->is.id,
             .config_size = device->is.config_size,
         };

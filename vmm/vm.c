@@ -12,7 +12,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "boot/params.h"
+#include "boot/arch.h"
 #include "devices/doorbell.h"
 #include "vmm/machine/fail.h"
 #include "vmm/machine/sys.h"
@@ -300,11 +300,11 @@ static int check_config(const struct husk_config *config, struct husk_err *err)
     if (config->cpus > MAX_CPUS)
         return fail(err, -EINVAL, "%u vCPUs: give 1 to %u", config->cpus,
                     MAX_CPUS);
-    if (config->append && strlen(config->append) > PARAMS_MAX_CMDLINE)
+    if (config->append && strlen(config->append) > boot_arch_max_cmdline)
         return fail(err, -EINVAL,
-                    "command line of %zu bytes, at most %u are "
+                    "command line of %zu bytes, at most %zu are "
                     "possible",
-                    strlen(config->append), PARAMS_MAX_CMDLINE);
+                    strlen(config->append), boot_arch_max_cmdline);
     if (config->n_initrds > HUSK_MAX_INITRDS)
         return fail(err, -EINVAL, "%u initrds: at most %u are possible",
                     config->n_initrds, HUSK_MAX_INITRDS);

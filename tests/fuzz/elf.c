@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "boot/arch.h"
 #include "boot/bytes.h"
 #include "boot/elf.h"
 #include "boot/image.h"
@@ -56,8 +57,8 @@ static void check_notes(const uint8_t *image, const uint8_t *ph,
         if (namesz == 4 && !memcmp(note + 12, "Xen", 4) &&
             get32(note + 8) == 18) {
             CHECK(descsz == 4 || descsz == 8);
-            seen->has_pvh = true;
-            seen->pvh_entry =
+            seen->has_note = true;
+            seen->note_entry =
                 descsz == 4 ? get32(note + desc) : get64(note + desc);
         }
         all = padded(desc + descsz, align);
@@ -82,13 +83,13 @@ static void check_loaded(const uint8_t *image, size_t size, bool fresh,
         check_notes(image, image + phoff + 56 * i, &seen);
     }
     CHECK_EQ(info->is_linux, seen.is_linux);
-    CHECK_EQ(info->has_pvh, seen.has_pvh);
-    CHECK_EQ(info->pvh_entry, seen.pvh_entry);
+    CHECK_EQ(info->has_note, seen.has_note);
+    CHECK_EQ(info->note_entry, seen.note_entry);
     CHECK(mem_at(ram_mem(), info->entry, 1) != NULL);
     CHECK(info->entry < info->end);
     CHECK(mem_at(ram_mem(), info->end, 0) != NULL);
-    if (info->has_pvh)
-        CHECK(info->pvh_entry < info->end);
+    if (info->has_note)
+        CHECK(info->note_entry < info->end);
 }
 
 static void load_alone(const uint8_t *image, size_t size, bool fresh)
@@ -98,7 +99,7 @@ static void load_alone(const uint8_t *image, size_t size, bool fresh)
     int rc;
 
     ram_fill(MARK);
-    rc = elf_load(ram_mem(), image, size, fresh, &info, &err);
+    rc = elf_load(ram_mem(), &boot_arch_elf, image, size, fresh, &info, &err);
     if (rc == 0) {
         check_loaded(image, size, fresh, &info);
     } else {

@@ -71,12 +71,12 @@ void ram_board(struct boot_board *board, struct input *in)
         devices[i] =
             (struct boot_virtio){ .base = 0xd0000000 + 0x2000 * (uint64_t)i,
                                   .size = 0x1000,
-                                  .gsi = 5 + i % 19,
+                                  .irq = 5 + i % 19,
                                   .id = i + 1,
                                   .config_size = i };
         if (flags & 16) {
             devices[i].size = (1ull + input_u8(in)) * 0x1000;
-            devices[i].gsi = input_u8(in) % 28; /* 24 pins */
+            devices[i].irq = input_u8(in) % 28; /* 24 pins */
             devices[i].id = input_u32(in);
         }
     }

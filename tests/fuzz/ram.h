@@ -7,6 +7,7 @@
 
 #include "boot/board.h"
 #include "tests/fuzz/fuzz.h"
+#include "vmm/machine/entry.h"
 
 #define RAM_LOW  (0x100000u + 0x10000u) /* kernels begin at 1 MiB */
 #define RAM_HIGH 0x4000u

@@ -13,10 +13,10 @@
 
 #include <libfdt.h>
 
-#include "boot/acpi.h"
+#include "boot/acpi_x86_64.h"
 #include "boot/bytes.h"
 #include "boot/fdt.h"
-#include "boot/mptable.h"
+#include "boot/mptable_x86_64.h"
 #include "tests/fuzz/ram.h"
 #include "vmm/machine/layout_x86_64.h"
 
@@ -155,7 +155,7 @@ static void check_mptable(const struct boot_board *board)
 
     check_only(LAYOUT_MPTABLE, LAYOUT_RESET);
     for (unsigned i = 0; i < board->n_virtio; i++)
-        has_pins &= board->virtio[i].gsi < 24;
+        has_pins &= board->virtio[i].irq < 24;
     if (mem.size >= LAYOUT_HIGH_START && board->cpus <= 250)
         CHECK_EQ(rc, has_pins ? 0 : -EINVAL);
     CHECK(rc < 0 || (has_pins && board->cpus < 256));
@@ -188,7 +188,7 @@ static void check_words(const struct boot_board *board, size_t room)
         length += (size_t)sprintf(
             expected + length, "%svirtio_mmio.device=%lluK@0x%llx:%u",
             length ? " " : "", (unsigned long long)virtio->size / 1024,
-            (unsigned long long)virtio->base, virtio->gsi);
+            (unsigned long long)virtio->base, virtio->irq);
     }
     if (length + 1 <= room) {
         CHECK_EQ(rc, 0);

@@ -2,7 +2,7 @@
  * The ACPI tables: sums and pointers followed by hand, everything else by what
  * iasl, ACPICA's disassembler, reads out of them.
  */
-#include "boot/acpi.h"
+#include "boot/acpi_x86_64.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -40,7 +40,7 @@ static void setup(void)
         devices[i] = (struct boot_virtio){
             .base = 0xd0000000 + i * 0x1000,
             .size = 0x1000,
-            .gsi = 5 + i % 15,
+            .irq = 5 + i % 15,
         };
 }
 

@@ -9,6 +9,7 @@
 
 #include <criterion/criterion.h>
 
+#include "boot/arch.h"
 #include "boot/bytes.h"
 #include "tests/unit/ram.h"
 
@@ -76,7 +77,7 @@ static int load(const struct mem *mem, const uint8_t *image, size_t size,
     cr_assert_not_null(copy);
     memcpy(copy, image, size);
     err->text[0] = '\0';
-    rc = elf_load(mem, copy, size, fresh, info, err);
+    rc = elf_load(mem, &boot_arch_elf, copy, size, fresh, info, err);
     free(copy);
     return rc;
 }
@@ -95,8 +96,8 @@ Test(elf, loads_segments_and_notes)
                  err.text);
     cr_assert_eq(info.entry, TEXT + 4);
     cr_assert_eq(info.end, DATA + BSS);
-    cr_assert(info.has_pvh && info.is_linux);
-    cr_assert_eq(info.pvh_entry, TEXT + 8);
+    cr_assert(info.has_note && info.is_linux);
+    cr_assert_eq(info.note_entry, TEXT + 8);
     data = mem_at(&mem, DATA, BSS);
     cr_assert_arr_eq(mem_at(&mem, TEXT, BODIES), image + BODY, BODIES);
     cr_assert_arr_eq(data, image + BODY + BODIES, BODIES);
@@ -156,7 +157,7 @@ Test(elf, takes_an_eight_byte_pvh_note)
     ram_init(&mem, RAM, 0, 0);
     cr_assert_eq(load(&mem, image, IMAGE, true, &info, &err), 0, "%s",
                  err.text);
-    cr_assert_eq(info.pvh_entry, TEXT + 8);
+    cr_assert_eq(info.note_entry, TEXT + 8);
     ram_fini(&mem);
 }
 

@@ -39,7 +39,7 @@ static void setup(void)
         devices[i] = (struct boot_virtio){
             .base = 0xd0000000 + i * 0x2000,
             .size = 0x2000,
-            .gsi = 5 + i % 15,
+            .irq = 5 + i % 15,
             .id = i == 3 ? 0xfedcba98 : i + 1,
             .config_size = i * 100,
         };

@@ -17,7 +17,7 @@
 #define TEXT 0x200000u
 
 static struct boot_virtio device = {
-    .base = 0xd0000000, .size = 0x1000, .gsi = 17, .id = 4
+    .base = 0xd0000000, .size = 0x1000, .irq = 17, .id = 4
 };
 static struct mem mem;
 
@@ -27,7 +27,6 @@ static struct boot_board board = {
     .cmdline = "console=ttyS0",
     .virtio = &device,
     .n_virtio = 1,
-    .rsdp = 0x1234, /* not to be read */
 };
 
 static uint8_t image[0x2000];
@@ -208,7 +207,8 @@ Test(image, bzimage_with_initrds, .init = setup, .fini = teardown)
     cr_assert_eq(image_boot(&board, &kernel, NULL, 0, 0, false, &entry, &err),
                  -E2BIG);
     cr_assert_str_eq(err.text, "the command line is 201 bytes long, "
-                               "this kernel takes 200 (cmdline_size)");
+                               "this kernel takes 200 (cmdline_size): "
+                               "make it shorter");
 }
 
 static void check_refusal(size_t size, int code, const char *words)
@@ -230,7 +230,7 @@ Test(image, names_what_it_refuses, .init = setup, .fini = teardown)
         size_t offset, length;
         const char *bytes, *words;
     } cases[] = {
-        { 56, 4, "ARM\x64", "an arm64 Image" },
+        { 56, 4, "ARM\x64", "an arm64 Image, this machine is x86_64" },
         { 0, 2, "\x1f\x8b", "compressed by gzip: unpack it first" },
         { 0, 6,
           "\xfd"
@@ -238,17 +238,20 @@ Test(image, names_what_it_refuses, .init = setup, .fini = teardown)
           "compressed by xz" },
         { 0, 4, "\x28\xb5\x2f\xfd", "compressed by zstd" },
         { 0, 2, "MZ", "an EFI program" },
-        { 0, 6, "070701", "a cpio archive: an initrd" },
+        { 48, 4, "RISC", "a RISC-V Image, this machine is x86_64" },
+        /* a setup header without its boot flag */
+        { 0x202, 4, "HdrS", "of no known format" },
+        { 0, 6, "070701", "a cpio archive: give it as an initrd" },
         { 0, 4, "\xd0\x0d\xfe\xed", "a device tree" },
         { 0, 4, "\x0b\x01\x64\x00", "an a.out file" },
         { 510, 2, "\x55\xaa", "a boot sector without" },
         { 64, 12, "\x02\xb0\xad\x1b\0\0\0\0\xfe\x4f\x52\xe4",
-          "of the multiboot kind, which is not supported" },
+          "a multiboot kernel, which is not supported" },
         { 64, 16, "\xd6\x50\x52\xe8\0\0\0\0\x10\0\0\0\x1a\xaf\xad\x17",
-          "of the multiboot2 kind" },
+          "a multiboot2 kernel" },
         { 0, 2, "Hi",
-          "neither an ELF file nor a bzImage: it begins with 48 69"
-          " 00 00" },
+          "of no known format, it begins with 48 69 00 00: give a kernel for "
+          "x86_64" },
     };
 
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {

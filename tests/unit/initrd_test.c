@@ -10,7 +10,8 @@
 
 #include "tests/unit/ram.h"
 
-#define MIB 0x100000u
+#define MIB        0x100000u
+#define INITRD_MAX 0x7fffffffu
 
 static struct mem mem;
 
@@ -62,15 +63,19 @@ Test(initrd, keeps_to_the_limits, .init = setup, .fini = teardown)
     cr_assert_eq(initrd_load(&mem, &file, 1, 3 * MIB + 1, INITRD_MAX, &address,
                              &size, &err),
                  -ENOMEM);
-    cr_assert_str_eq(err.text, "the initrd takes 1024 KiB, the kernel and its "
-                               "limit leave 1023 KiB of the guest's 5 MiB");
+    cr_assert_str_eq(
+        err.text,
+        "the initrd takes 1024 KiB, the kernel and its "
+        "limit leave 1023 KiB of the guest's 5 MiB: give the guest more "
+        "memory");
 
     /* the kernel's own limit is its last byte */
     cr_assert_eq(
-        initrd_load(&mem, &file, 1, 0, 2 * MIB - 1, &address, &size, &err), 0);
+        initrd_load(&mem, &file, 1, MIB, 2 * MIB - 1, &address, &size, &err),
+        0);
     cr_assert_eq(address, MIB);
     cr_assert_eq(
-        initrd_load(&mem, &file, 1, 0, 2 * MIB - 2, &address, &size, &err),
+        initrd_load(&mem, &file, 1, MIB, 2 * MIB - 2, &address, &size, &err),
         -ENOMEM);
     cr_assert_eq(
         initrd_load(&mem, &file, 1, 8 * MIB, INITRD_MAX, &address, &size, &err),

@@ -1,7 +1,7 @@
 /*
  * The MP table, walked as a kernel would, and the words of the command line.
  */
-#include "boot/mptable.h"
+#include "boot/mptable_x86_64.h"
 
 #include <errno.h>
 #include <string.h>
@@ -13,9 +13,9 @@
 #include "vmm/machine/layout_x86_64.h"
 
 static struct boot_virtio devices[] = {
-    { .base = 0xd0000000, .size = 0x1000, .gsi = 5, .id = 4 },
-    { .base = 0xd0001000, .size = 0x2000, .gsi = 23, .id = 1 },
-    { .base = 0xd0003000, .size = 0x1000, .gsi = 16, .id = 2 },
+    { .base = 0xd0000000, .size = 0x1000, .irq = 5, .id = 4 },
+    { .base = 0xd0001000, .size = 0x2000, .irq = 23, .id = 1 },
+    { .base = 0xd0003000, .size = 0x1000, .irq = 16, .id = 2 },
 };
 
 static struct mem mem;
@@ -129,11 +129,11 @@ Test(mptable, limits, .init = setup, .fini = teardown)
     board.cpus = 255;
     cr_assert_eq(mptable_write(&board, &err), -E2BIG);
     board.cpus = 1;
-    devices[1].gsi = 24;
+    devices[1].irq = 24;
     cr_assert_eq(mptable_write(&board, &err), -EINVAL);
     cr_assert_str_eq(err.text, "device 1: interrupt 24 is none of the IOAPIC's "
                                "24 pins");
-    devices[1].gsi = 23;
+    devices[1].irq = 23;
     ram_init(&small, 0xf0000, 0, 0);
     board.mem = &small;
     cr_assert_eq(mptable_write(&board, &err), -ENOMEM);

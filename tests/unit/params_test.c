@@ -2,7 +2,7 @@
  * boot_params and hvm_start_info, read back from guest memory by the offsets of
  * their specifications.
  */
-#include "boot/params.h"
+#include "boot/params_x86_64.h"
 
 #include <errno.h>
 #include <string.h>
@@ -25,6 +25,8 @@ static struct boot_board board = {
 };
 
 static const uint8_t tree[] = "a device tree of some bytes";
+static const struct params none,
+    with_tree = { .tree = tree, .tree_size = sizeof tree, .rsdp = 0xe0000 };
 
 static void setup(void)
 {
@@ -55,9 +57,8 @@ Test(params, linux, .init = setup, .fini = teardown)
     struct husk_err err;
     const uint8_t *page, *data;
 
-    board.rsdp = 0xe0000;
-    cr_assert_eq(params_linux(&board, NULL, 0, tree, sizeof tree, &entry, &err),
-                 0, "%s", err.text);
+    cr_assert_eq(params_linux(&board, &with_tree, &entry, &err), 0, "%s",
+                 err.text);
     cr_assert_eq(entry.info, LAYOUT_PARAMS);
     cr_assert_eq(entry.entry, 0x200000);
     page = mem_at(&mem, entry.info, 0x1000);
@@ -95,7 +96,7 @@ Test(params, linux_without_tree, .init = setup, .fini = teardown)
     struct husk_err err;
     const uint8_t *page, *data;
 
-    cr_assert_eq(params_linux(&board, NULL, 0, NULL, 0, &entry, &err), 0);
+    cr_assert_eq(params_linux(&board, &none, &entry, &err), 0);
     page = mem_at(&mem, entry.info, 0x1000);
     data = mem_at(&mem, get64(page + 0x250), 16);
     cr_assert_eq(get32(data + 8), 9);
@@ -105,6 +106,7 @@ Test(params, linux_without_tree, .init = setup, .fini = teardown)
 Test(params, linux_takes_the_setup_header, .init = setup, .fini = teardown)
 {
     uint8_t header[0x290 - 0x1f1];
+    struct params params = { .header = header, .header_size = sizeof header };
     struct boot_entry entry;
     struct husk_err err;
     const uint8_t *page;
@@ -112,8 +114,7 @@ Test(params, linux_takes_the_setup_header, .init = setup, .fini = teardown)
     memset(header, 0x77, sizeof header);
     board.initrd = 0x123456000;
     board.initrd_size = 0x1ffff0000;
-    cr_assert_eq(
-        params_linux(&board, header, sizeof header, NULL, 0, &entry, &err), 0);
+    cr_assert_eq(params_linux(&board, &params, &entry, &err), 0);
     page = mem_at(&mem, entry.info, 0x1000);
     cr_assert_eq(page[0x1ef], 0);
     cr_assert_eq(page[0x1f1], 0x77);
@@ -124,43 +125,40 @@ Test(params, linux_takes_the_setup_header, .init = setup, .fini = teardown)
     cr_assert_eq(get32(page + 0x21c), 0xffff0000);
     cr_assert_eq(get32(page + 0x0c0), 1);
     cr_assert_eq(get32(page + 0x0c4), 1);
-    cr_assert_eq(
-        params_linux(&board, header, sizeof header + 1, NULL, 0, &entry, &err),
-        -E2BIG);
+    params.header_size++;
+    cr_assert_eq(params_linux(&board, &params, &entry, &err), -E2BIG);
 }
 
 Test(params, lengths, .init = setup, .fini = teardown)
 {
     static char line[2049];
+    struct params large = { .tree = tree, .tree_size = LAYOUT_SETUP_SIZE - 63 };
     struct boot_entry entry;
     struct husk_err err;
     struct mem small;
 
     memset(line, 'x', 2047);
     board.cmdline = line;
-    cr_assert_eq(params_linux(&board, NULL, 0, NULL, 0, &entry, &err), 0);
-    cr_assert_eq(params_pvh(&board, &entry, &err), 0);
+    cr_assert_eq(params_linux(&board, &none, &entry, &err), 0);
+    cr_assert_eq(params_pvh(&board, 0, &entry, &err), 0);
     line[2047] = 'x';
-    cr_assert_eq(params_linux(&board, NULL, 0, NULL, 0, &entry, &err), -E2BIG);
+    cr_assert_eq(params_linux(&board, &none, &entry, &err), -E2BIG);
     cr_assert_str_eq(err.text, "the command line is 2048 bytes long, "
                                "at most 2047 are taken");
-    cr_assert_eq(params_pvh(&board, &entry, &err), -E2BIG);
+    cr_assert_eq(params_pvh(&board, 0, &entry, &err), -E2BIG);
 
     board.cmdline = "";
-    cr_assert_eq(params_linux(&board, NULL, 0, tree, LAYOUT_SETUP_SIZE - 63,
-                              &entry, &err),
-                 -E2BIG);
+    cr_assert_eq(params_linux(&board, &large, &entry, &err), -E2BIG);
     cr_assert_not_null(strstr(err.text, "393153 bytes long, at most 393152"));
 
     ram_init(&small, 0x20000, 0, 0);
     board.mem = &small;
-    cr_assert_eq(params_linux(&board, NULL, 0, tree, sizeof tree, &entry, &err),
-                 -ENOMEM);
+    cr_assert_eq(params_linux(&board, &with_tree, &entry, &err), -ENOMEM);
     small.region[0].size = 0x10000;
-    cr_assert_eq(params_pvh(&board, &entry, &err), -ENOMEM);
+    cr_assert_eq(params_pvh(&board, 0, &entry, &err), -ENOMEM);
     small.region[0].size = 0x1000;
-    cr_assert_eq(params_linux(&board, NULL, 0, NULL, 0, &entry, &err), -ENOMEM);
-    cr_assert_eq(params_pvh(&board, &entry, &err), -ENOMEM);
+    cr_assert_eq(params_linux(&board, &none, &entry, &err), -ENOMEM);
+    cr_assert_eq(params_pvh(&board, 0, &entry, &err), -ENOMEM);
     board.mem = &mem;
     ram_fini(&small);
 }
@@ -174,11 +172,11 @@ Test(params, map_is_clipped, .init = setup, .fini = teardown)
 
     mem.n_regions = 1;
     mem.region[0].size = 0x90000;
-    cr_assert_eq(params_linux(&board, NULL, 0, NULL, 0, &entry, &err), 0);
+    cr_assert_eq(params_linux(&board, &none, &entry, &err), 0);
     cr_assert_eq(page[0x1e8], 1);
     check_e820(page, 0, 0, 0x90000, 1);
     mem.region[0].size = 0xa0000;
-    cr_assert_eq(params_linux(&board, NULL, 0, NULL, 0, &entry, &err), 0);
+    cr_assert_eq(params_linux(&board, &none, &entry, &err), 0);
     cr_assert_eq(page[0x1e8], 2);
     check_e820(page, 1, 0x9fc00, 0x400, 2);
 }
@@ -189,8 +187,7 @@ Test(params, pvh, .init = setup, .fini = teardown)
     struct husk_err err;
     const uint8_t *info, *map;
 
-    board.rsdp = 0xe0010;
-    cr_assert_eq(params_pvh(&board, &entry, &err), 0, "%s", err.text);
+    cr_assert_eq(params_pvh(&board, 0xe0010, &entry, &err), 0, "%s", err.text);
     cr_assert_eq(entry.info, LAYOUT_PVH_INFO);
     cr_assert_eq(entry.mode, BOOT_PVH32);
     info = mem_at(&mem, entry.info, 56);
@@ -218,7 +215,7 @@ Test(params, pvh_module, .init = setup, .fini = teardown)
 
     board.initrd = 0x180000;
     board.initrd_size = 0x333;
-    cr_assert_eq(params_pvh(&board, &entry, &err), 0);
+    cr_assert_eq(params_pvh(&board, 0, &entry, &err), 0);
     info = mem_at(&mem, entry.info, 56);
     cr_assert_eq(get32(info + 12), 1);
     module = mem_at(&mem, get64(info + 16), 32);

@@ -9,8 +9,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "boot/board.h"
 #include "husk.h"
+#include "vmm/machine/entry.h"
 
 struct machine;
 struct vcpu;

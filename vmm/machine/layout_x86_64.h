@@ -43,6 +43,12 @@
 #define LAYOUT_POWER_PIO   0x600u /* FADT sleep control: bit 5 set = off */
 #define LAYOUT_POWER_PORTS 2u     /* control, then status */
 
+/* How a kernel is entered: boot_entry.mode. */
+enum {
+    BOOT_LONG64, /* 64-bit mode, paging on, info in rsi */
+    BOOT_PVH32,  /* 32-bit protected mode, paging off, info in ebx */
+};
+
 /* Interrupts: IOAPIC pins. */
 #define LAYOUT_UART_GSI  4u
 #define LAYOUT_UART2_GSI 3u
