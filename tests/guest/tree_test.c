@@ -202,6 +202,39 @@ Test(tree, on_standard_output)
     run_free(&run);
 }
 
+/* -v adds what is no warning: here that the probe was not answered. */
+Test(tree, verbose)
+{
+    static const char *const options[] = { "--cpus=1", "-v" };
+
+    for (unsigned i = 0; i < 2; i++) {
+        struct backend peer;
+        struct run run = { 0 };
+
+        peer_start(&peer, "--dialect=shared-object", "--connections=2");
+        run_husk(&run, options[i], "--dump-dtb", place("tree.dtb"), "-d",
+                 fmt("socket=%s,id=9,vqs=1,config-size=0", peer.socket));
+        check_end(&run, 0, "pass");
+        CHECK_STR(run.err, i ? "husk: virtio0: no answer to the probe: "
+                               "connecting again without one\n"
+                             : "");
+        run_free(&run);
+        backend_end(&peer);
+        run_free(&peer.run);
+    }
+}
+
+/* --timeline has moments to print where nothing boots, too. */
+Test(tree, timeline)
+{
+    struct run run = { 0 };
+
+    run_husk(&run, "--timeline", "--dump-dtb", place("tree.dtb"));
+    check_end(&run, 0, "pass");
+    CHECK_EQ(count_text(run.err, " ms  known\n"), 1);
+    run_free(&run);
+}
+
 Test(probe, as_json)
 {
     struct run run = { 0 };

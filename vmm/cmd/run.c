@@ -46,7 +46,7 @@ static void write_record(struct run *run, const struct cmd_result *result)
     free(text);
 }
 
-/* The run has this result: write the record, if it was asked for. */
+/* The run has this result: print and write what was asked for. */
 static void finish(struct run *run, const char *outcome, int status,
                    long guest_value, const char *text)
 {
@@ -61,6 +61,8 @@ static void finish(struct run *run, const char *outcome, int status,
     };
 
     run->status = status;
+    if (run->options.timeline && run->loop.vm)
+        cmd_timeline_print(run->clock, run->loop.vm);
     if (run->outputs.fds[CMD_OUTPUT_JSON] >= 0)
         write_record(run, &result);
 }
@@ -88,8 +90,6 @@ static void on_ended(void *ctx, const struct husk_end *end)
                 "them",
                 (unsigned long long)stats.console_dropped,
                 console && strcmp(console, "-") ? console : "standard output");
-    if (run->options.timeline)
-        cmd_timeline_print(run->clock, run->loop.vm);
     finish(run, husk_outcome_name(end->outcome),
            signal ? 128 + signal : end->status, end->guest_value, end->text);
     ev_break(run->loop.ev, EVBREAK_ALL);
