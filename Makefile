@@ -7,20 +7,22 @@
 O ?= build
 ARCH := $(shell uname -m)
 CC = gcc
+CXX = g++
+OBJCOPY = objcopy
 Q := $(if $(V),,@)
 
 WARN = -Wall -Wextra -Wpedantic -Wshadow -Wstrict-prototypes \
   -Wmissing-prototypes -Wcast-qual -Wpointer-arith -Wwrite-strings -Wundef \
   -Wvla -Wformat=2 -Wimplicit-fallthrough
 CFLAGS ?= -O2 -g
-ALL = -std=c11 -D_GNU_SOURCE -Iinclude -I. -fvisibility=hidden -pthread \
+ALL = -std=c11 -D_GNU_SOURCE -Iinclude -I. -fvisibility=hidden -fPIC -pthread \
   $(WARN) $(CFLAGS) -MMD -MP
 ifdef WERROR
 ALL += -Werror
 endif
 ifdef SAN
-ALL += -fsanitize=address,undefined -fno-sanitize-recover=undefined \
-  -fno-omit-frame-pointer
+SANITIZE = -fsanitize=address,undefined -fno-sanitize-recover=undefined
+ALL += $(SANITIZE) -fno-omit-frame-pointer
 else
 STATIC = -static
 endif
@@ -68,8 +70,12 @@ $(O)/backends/husk-%: $(call obj,$(RUNTIME)) $(O)/obj/devices/backends/%.o
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(ALL) $(STATIC) -o $@ $^ -lev -lm $(LIBS)
 
+# One object, of which a program sees husk_* and nothing else: its own names and
+# the library's never meet.
 $(O)/libhusk.a: $(call obj,$(LIB))
-	$(Q)rm -f $@ && ar rcs $@ $^
+	$(Q)$(CC) -r -nostdlib -o $(@:.a=.o) $^
+	$(Q)$(OBJCOPY) --wildcard --keep-global-symbol='husk_*' $(@:.a=.o)
+	$(Q)rm -f $@ && ar rcs $@ $(@:.a=.o)
 
 # Static: a third of a dynamic program's start-up is spent on its libraries.
 $(O)/husk: $(call obj,$(CMD)) $(O)/libhusk.a
@@ -85,8 +91,8 @@ run:
 	tests/lab/on-kvm $(O)/run $(CACHE) \
 	  $(O)/husk run $(O)/guests/devices.elf -d exec=$(O)/backends/husk-rng
 
-include guests/guests.mk tests/tests.mk tests/bench/bench.mk
-include tests/fuzz/fuzz.mk tests/lab/lab.mk
+include guests/guests.mk tests/tests.mk tests/embed/embed.mk
+include tests/bench/bench.mk tests/fuzz/fuzz.mk tests/lab/lab.mk
 
 deps:
 	@missing=; for package in $(DEPS); do \
@@ -98,7 +104,7 @@ deps:
 	  --no-install-recommends $$missing
 
 lint: $(O)/libhusk.a
-	tests/lint $<
+	@tests/lint $< '$(call obj,$(LIB))'
 
 clean:
 	rm -rf $(O)
