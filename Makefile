@@ -3,7 +3,8 @@
 # make bench      measure it                  make linux  boot Debian's kernel
 # make check-lab  test with stock kernels, nested where KVM only emulates
 # make fuzz SECONDS=60, each harness; fuzz-keep, fuzz-coverage
-# SAN=1 sanitizers, WERROR=1 warnings are errors, V=1 show commands
+# SAN=1 address and undefined-behaviour sanitizers, SAN=thread the thread
+# sanitizer, WERROR=1 warnings are errors, V=1 show commands
 O ?= build
 ARCH := $(shell uname -m)
 CC = gcc
@@ -20,11 +21,23 @@ ALL = -std=c11 -D_GNU_SOURCE -Iinclude -I. -fvisibility=hidden -fPIC -pthread \
 ifdef WERROR
 ALL += -Werror
 endif
-ifdef SAN
+ifeq ($(SAN),thread)
+SANITIZE = -fsanitize=thread
+else ifdef SAN
 SANITIZE = -fsanitize=address,undefined -fno-sanitize-recover=undefined
+endif
+
+# Programs that are shipped are static: a dynamic one spends a third of its
+# start-up on its libraries.
+HARDEN = -fstack-protector-strong $(HARDEN_$(ARCH)) $(if $(filter -O%, \
+  $(filter-out -O0,$(CFLAGS))),-U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=2)
+HARDEN_x86_64 = -fcf-protection
+HARDEN_aarch64 = -mbranch-protection=standard
+ifdef SAN
 ALL += $(SANITIZE) -fno-omit-frame-pointer
 else
-STATIC = -static
+ALL += $(HARDEN)
+SHIP = -static-pie -Wl,-z,relro,-z,now,-z,noexecstack
 endif
 
 # Debian's packages: what a build needs.
@@ -68,7 +81,7 @@ $(O)/backends/husk-block: LIBS = -luring
 $(O)/backends/husk-net: $(O)/obj/devices/backends/netfilter.o
 $(O)/backends/husk-%: $(call obj,$(RUNTIME)) $(O)/obj/devices/backends/%.o
 	@mkdir -p $(@D)
-	$(Q)$(CC) $(ALL) $(STATIC) -o $@ $^ -lev -lm $(LIBS)
+	$(Q)$(CC) $(ALL) $(SHIP) -o $@ $^ -lev -lm $(LIBS)
 
 # One object, of which a program sees husk_* and nothing else: its own names and
 # the library's never meet.
@@ -77,9 +90,8 @@ $(O)/libhusk.a: $(call obj,$(LIB))
 	$(Q)$(OBJCOPY) --wildcard --keep-global-symbol='husk_*' $(@:.a=.o)
 	$(Q)rm -f $@ && ar rcs $@ $(@:.a=.o)
 
-# Static: a third of a dynamic program's start-up is spent on its libraries.
 $(O)/husk: $(call obj,$(CMD)) $(O)/libhusk.a
-	$(Q)$(CC) $(ALL) $(STATIC) -o $@ $^ -lev -lfdt -ljansson -lm
+	$(Q)$(CC) $(ALL) $(SHIP) -o $@ $^ -lev -lfdt -ljansson -lm
 
 -include $(shell find $(O) -name '*.d' 2>/dev/null)
 
@@ -103,8 +115,9 @@ deps:
 	$$sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y \
 	  --no-install-recommends $$missing
 
-lint: $(O)/libhusk.a
-	@tests/lint $< '$(call obj,$(LIB))'
+lint: $(O)/libhusk.a $(O)/husk backends
+	@tests/lint $< '$(call obj,$(LIB))' $(O)/husk \
+	  $(BACKENDS:%=$(O)/backends/husk-%)
 
 clean:
 	rm -rf $(O)
