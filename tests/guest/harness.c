@@ -71,7 +71,7 @@ const char *exec_spec(const char *command)
 
 bool sanitized(void)
 {
-#ifdef __SANITIZE_ADDRESS__
+#if defined __SANITIZE_ADDRESS__ || defined __SANITIZE_THREAD__
     return true;
 #else
     return false;
