@@ -207,3 +207,61 @@ Test(bzimage, survives_every_changed_byte, .timeout = 60)
     cr_assert_gt(refused, 50);
     ram_fini(&mem);
 }
+
+static void check_code(const uint8_t *image, size_t size, int code,
+                       const char *words)
+{
+    struct bzimage_info info;
+    struct husk_err err;
+    struct mem mem;
+    int rc;
+
+    ram_init(&mem, RAM, 0x100000000, RAM);
+    rc = load(&mem, image, size, &info, &err);
+    cr_assert_eq(rc, code, "%d: %s", rc, err.text);
+    cr_assert_not_null(strstr(err.text, words), "\"%s\" is not in \"%s\"",
+                       words, err.text);
+    ram_fini(&mem);
+}
+
+/* The last value that is right, and the first that is wrong. */
+Test(bzimage, limits_are_exact)
+{
+    uint8_t image[IMAGE];
+
+    make(image);
+    cr_assert(bzimage_is(image, 0x206));
+    cr_assert(!bzimage_is(image, 0x205));
+    check_code(image, 0x28f, -ENOEXEC, "inside the setup header (656)");
+    put16(image + 0x206, 0x020c);
+    check_code(image, IMAGE, 0, "");
+    put16(image + 0x206, 0x020b);
+    check_code(image, IMAGE, -ENOEXEC, "version 2.11");
+
+    make(image);
+    image[0x201] = 0x62;
+    check_code(image, IMAGE, 0, "");
+    image[0x201] = 0x61;
+    check_code(image, IMAGE, -ENOEXEC, "the setup header ends at 0x263");
+    image[0x201] = 0x8e;
+    check_code(image, IMAGE, 0, "");
+    image[0x201] = 0x8f;
+    check_code(image, IMAGE, -ENOEXEC, "the setup header ends at 0x291");
+
+    make(image);
+    put32(image + 0x260, CODE);
+    check_code(image, IMAGE, 0, "");
+    put32(image + 0x260, CODE - 1);
+    check_code(image, IMAGE, -ENOEXEC, "init_size is 0x7ff, below");
+}
+
+Test(bzimage, is_loaded_between_1_mib_and_the_hole)
+{
+    uint8_t image[IMAGE];
+
+    make(image);
+    put64(image + 0x258, 0);
+    check_code(image, IMAGE, -ENOEXEC, "pref_address is 0,");
+    put64(image + 0x258, 0x100000000);
+    check_code(image, IMAGE, -ENOMEM, "needs memory from 0x100000000");
+}

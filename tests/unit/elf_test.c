@@ -292,3 +292,206 @@ Test(elf, survives_every_changed_byte, .timeout = 60)
     cr_assert_gt(refused, 100);
     ram_fini(&mem);
 }
+
+/* A kernel whose notes a case makes itself. */
+#define ROOM 0x2000u
+#define OWN  0x1800u /* where they are in the file */
+#define GIB4 0x100000000u
+
+static uint8_t whole[ROOM];
+static size_t notes_size;
+
+static void begin_notes(uint64_t p_align)
+{
+    memset(whole, 0, sizeof whole);
+    make(whole);
+    memset(whole + NOTE, 0, NOTES);
+    put64(whole + PH(2) + 8, OWN);
+    put64(whole + PH(2) + 48, p_align);
+    notes_size = 0;
+}
+
+/* name with namesz bytes; each part is padded to align */
+static void add_note(unsigned align, const char *name, uint32_t namesz,
+                     uint32_t type, const void *desc, uint32_t descsz)
+{
+    uint8_t *note = whole + OWN + notes_size;
+    size_t at = (12 + namesz + align - 1) / align * align;
+
+    put32(note, namesz);
+    put32(note + 4, descsz);
+    put32(note + 8, type);
+    memcpy(note + 12, name, namesz);
+    memcpy(note + at, desc, descsz);
+    notes_size += (at + descsz + align - 1) / align * align;
+    put64(whole + PH(2) + 32, notes_size);
+}
+
+/* Memory of 4 MiB, and 1 MiB from 4 GiB up. */
+static int load_whole(struct elf_info *info, struct husk_err *err)
+{
+    struct mem mem;
+    int rc;
+
+    ram_init(&mem, RAM, GIB4, 1 << 20);
+    rc = load(&mem, whole, ROOM, true, info, err);
+    ram_fini(&mem);
+    return rc;
+}
+
+static void check_loads(struct elf_info *info)
+{
+    struct husk_err err;
+
+    cr_assert_eq(load_whole(info, &err), 0, "%s", err.text);
+}
+
+static void check_refuses(const char *words)
+{
+    struct elf_info info;
+    struct husk_err err;
+
+    cr_assert_eq(load_whole(&info, &err), -ENOEXEC);
+    cr_assert_not_null(strstr(err.text, words), "\"%s\" is not in \"%s\"",
+                       words, err.text);
+}
+
+/* Names and descriptions of odd lengths, so that each padding counts. */
+static void check_padding(uint64_t p_align, unsigned align)
+{
+    struct elf_info info;
+    uint8_t entry[4];
+
+    put32(entry, TEXT + 8);
+    begin_notes(p_align);
+    add_note(align, "ABCDE", 6, 18, "12345", 5);
+    add_note(align, "GNU", 4, 18, "1", 1);
+    add_note(align, "Xen", 4, 17, entry, 4);
+    add_note(align, "ABCDEFG", 8, 18, "", 0);
+    add_note(align, "Xen", 4, 18, entry, 4);
+    add_note(align, "Linux", 6, 0x101, "123", 3);
+    check_loads(&info);
+    cr_assert(info.has_note && info.is_linux, "p_align %lu",
+              (unsigned long)p_align);
+    cr_assert_eq(info.note_entry, TEXT + 8);
+}
+
+Test(elf, notes_are_padded)
+{
+    check_padding(4, 4);
+    check_padding(8, 8);
+    check_padding(0, 4);
+    check_padding(1, 4);
+}
+
+Test(elf, last_note_needs_no_padding)
+{
+    struct elf_info info;
+
+    begin_notes(8);
+    add_note(8, "Linux", 6, 1, "12345", 5);
+    put64(whole + PH(2) + 32, notes_size - 3);
+    check_loads(&info);
+    cr_assert(info.is_linux);
+    put64(whole + PH(2) + 32, notes_size - 4);
+    check_refuses("ends past p_filesz 0x1c");
+}
+
+Test(elf, note_of_a_header_alone)
+{
+    struct elf_info info;
+
+    begin_notes(4);
+    add_note(4, "", 0, 18, "", 0);
+    check_loads(&info);
+    cr_assert(!info.has_note && !info.is_linux);
+    put32(whole + OWN, 1);
+    check_refuses("ends past p_filesz 0xc");
+}
+
+Test(elf, vendor_is_the_whole_name)
+{
+    struct elf_info info;
+    uint8_t entry[4];
+
+    put32(entry, TEXT + 8);
+    begin_notes(4);
+    add_note(4, "Xen\0x", 6, 18, entry, 4);
+    add_note(4, "Xe", 3, 18, entry, 4);
+    add_note(4, "Linux\0x", 8, 1, entry, 4);
+    check_loads(&info);
+    cr_assert(!info.has_note && !info.is_linux);
+}
+
+Test(elf, note_entry_of_64_bits)
+{
+    struct elf_info info;
+    uint8_t entry[8];
+
+    put64(entry, GIB4 + 8);
+    begin_notes(4);
+    add_note(4, "Xen", 4, 18, entry, 8);
+    put64(whole + PH(1) + 24, GIB4);
+    check_loads(&info);
+    cr_assert_eq(info.note_entry, GIB4 + 8);
+    cr_assert_eq(info.end, GIB4 + BSS);
+}
+
+Test(elf, entries_lie_in_segments)
+{
+    struct elf_info info;
+    uint8_t entry[4];
+
+    put32(entry, TEXT + BODIES - 1);
+    begin_notes(4);
+    add_note(4, "Xen", 4, 18, entry, 4);
+    put64(whole + 24, DATA + BSS - 1); /* past p_filesz */
+    check_loads(&info);
+    cr_assert_eq(info.note_entry, TEXT + BODIES - 1);
+    cr_assert_eq(info.entry, DATA + BSS - 1);
+    put32(whole + OWN + 16, TEXT + BODIES);
+    check_refuses("the entry 0x100020 lies in no segment");
+}
+
+Test(elf, segments_may_touch)
+{
+    struct elf_info info;
+
+    begin_notes(4);
+    put64(whole + PH(1) + 24, TEXT + BODIES);
+    check_loads(&info);
+    put64(whole + PH(1) + 24, TEXT + BODIES - 1);
+    check_refuses("overlap");
+    put64(whole + PH(0) + 24, TEXT + BSS);
+    put64(whole + PH(1) + 24, TEXT);
+    put64(whole + 24, TEXT);
+    check_loads(&info);
+    cr_assert_eq(info.end, TEXT + BSS + BODIES);
+    put64(whole + PH(0) + 24, TEXT + BSS - 1);
+    check_refuses("overlap");
+}
+
+Test(elf, segments_are_counted)
+{
+    struct elf_info info;
+
+    begin_notes(4);
+    for (unsigned i = 0; i < 65; i++)
+        put_ph(whole + PH(i), 1, 0, TEXT + 16 * i, 0, 16);
+    put16(whole + 56, 64);
+    check_loads(&info);
+    cr_assert_eq(info.end, TEXT + 64 * 16);
+    put16(whole + 56, 65);
+    check_refuses("segment 64 is one PT_LOAD more than the limit of 64");
+}
+
+Test(elf, machine_of_the_other_byte_order)
+{
+    begin_notes(4);
+    whole[5] = 2;
+    whole[18] = 0;
+    whole[19] = 22;
+    check_refuses("for s390 (e_machine 22)");
+    whole[19] = 62;
+    check_refuses("data is 2 (big-endian), little-endian (1)");
+}
