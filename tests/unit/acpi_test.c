@@ -67,6 +67,7 @@ static const uint8_t *table(gpa_t gpa, const char *signature)
     cr_assert_not_null(header);
     whole = mem_at(&mem, gpa, get32(header + 4));
     cr_assert_not_null(whole);
+    cr_assert_eq(gpa % 16, 0, "%s: alignment", signature);
     cr_assert_arr_eq(whole, signature, 4);
     cr_assert_eq(sum(whole, get32(whole + 4)), 0, "%s: sum", signature);
     cr_assert_leq(gpa + get32(whole + 4), LAYOUT_MPTABLE);
@@ -172,6 +173,8 @@ Test(acpi, madt, .init = setup, .fini = teardown, .timeout = 30)
     check(text, "LocalApicID:02");
     check(text, "Address:FEC00000");
     check(text, "[LocalAPICNMI]");
+    check(text, "ProcessorID:FF");
+    check(text, "InterruptInputLINT:01");
     free(text);
 }
 
@@ -185,7 +188,10 @@ Test(acpi, madt_past_255, .init = setup, .fini = teardown, .timeout = 30)
     text = disassemble(table(get64(xsdt + 44), "APIC"));
     cr_assert_eq(count(text, "[ProcessorLocalAPIC]"), 255);
     cr_assert_eq(count(text, "[ProcessorLocalx2APIC]"), 45);
+    cr_assert_eq(count(text, "ProcessorEnabled:1"), 300);
+    check(text, "Processorx2ApicID:000000FF");
     check(text, "Processorx2ApicID:0000012B");
+    check(text, "ProcessorUID:0000012B");
     free(text);
 }
 
@@ -193,8 +199,10 @@ Test(acpi, dsdt, .init = setup, .fini = teardown, .timeout = 30)
 {
     const uint8_t *xsdt = write_all();
     const uint8_t *fadt = table(get64(xsdt + 36), "FACP");
-    char *text = disassemble(table(get64(fadt + 140), "DSDT"));
+    const uint8_t *dsdt = table(get64(fadt + 140), "DSDT");
+    char *text = disassemble(dsdt);
 
+    cr_assert_eq(dsdt[8], 2, "revision 2: integers of 64 bits");
     check(text, "Device(COM1){Name(_HID,EisaId(\"PNP0501\")");
     check(text, "IO(Decode16,0x03F8,");
     check(text, "IO(Decode16,0x02F8,");
@@ -247,6 +255,32 @@ Test(acpi, refuses_what_does_not_fit, .init = setup, .fini = teardown)
     board.mem = &small;
     cr_assert_eq(acpi_write(&board, &rsdp, &err), -ENOMEM);
     ram_fini(&small);
+}
+
+/* Tables are whole, or there are none: nothing is written past their room. */
+Test(acpi, fits_or_is_refused, .init = setup, .fini = teardown)
+{
+    struct husk_err err;
+    unsigned fits = 0, too_large = 0;
+
+    for (unsigned cpus = 3500; cpus < 4200; cpus++) {
+        gpa_t rsdp, root;
+        int rc;
+
+        board.cpus = cpus;
+        rc = acpi_write(&board, &rsdp, &err);
+        cr_assert_eq(mem.region[0].host[LAYOUT_MPTABLE], 0xee);
+        if (rc < 0) {
+            cr_assert_eq(rc, -E2BIG);
+            too_large++;
+            continue;
+        }
+        cr_assert_eq(too_large, 0, "%u processors fit", cpus);
+        root = get64((uint8_t *)mem_at(&mem, rsdp, 36) + 24);
+        table(get64(table(root, "XSDT") + 44), "APIC");
+        fits++;
+    }
+    cr_assert(fits > 0 && too_large > 0, "%u fit", fits);
 }
 
 /* A package length takes one byte, two or three. */
