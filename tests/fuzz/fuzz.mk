@@ -2,7 +2,7 @@
 # code under test has a clock and a poll() of the harnesses': deadlines pass at
 # once.
 FUZZ = replies requests registers elf bzimage tables options rings
-FUZZ_DEPS = clang libclang-rt-14-dev libc6-dev libfdt-dev llvm
+FUZZ_DEPS = clang libclang-rt-14-dev libc6-dev libfdt-dev llvm xz-utils
 FUZZ_HELP = $(addprefix tests/fuzz/,fuzz.c order.c liar.c mmio.c ram.c \
   walk.c rings_driver.c rings_death.c)
 FUZZ_CODE = $(filter devices/% boot/%,$(LIB)) $(addprefix vmm/machine/,fail.c \
