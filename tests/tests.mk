@@ -4,7 +4,7 @@ CHECK_DEPS = libcriterion-dev device-tree-compiler acpica-tools strace \
 
 UNIT = elf fdt params bzimage initrd acpi mptable image load ring inflight runtime \
   backend_loop backend_block backend_console backend_net
-UNIT_HELP = tests/unit/driver.c tests/unit/vu_client.c
+UNIT_HELP = tests/unit/hangs.c tests/unit/driver.c tests/unit/vu_client.c
 UNIT += wire probe answer frontend resume transport queue race config \
   shm mem file bus \
   words names spec uart channel child console text options
@@ -34,7 +34,7 @@ $(O)/tests/husk-peer: $(PEER:%=$(O)/obj/tests/peer/%.o)
 	$(Q)$(CC) $(ALL) -o $@ $^
 
 $(O)/tests/peer-selftest: $(PEER_TEST:%=$(O)/obj/tests/peer/%.o) \
-  $(O)/tests/husk-peer
+  $(O)/obj/tests/unit/hangs.o $(O)/tests/husk-peer
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(ALL) -o $@ $(filter %.o,$^) -lcriterion
 
