@@ -1,7 +1,8 @@
 /*
  * The first guest: says hello and ends in the way that its command line asks
  * for. status=N, panic, reset, triple, spin, poweroff; echo gives back what
- * comes from the console until Ctrl-D; flood=N prints N kilobytes.
+ * comes from the console until Ctrl-D; flood=N prints N kilobytes, pour=N the
+ * same without waiting for the transmitter.
  */
 #include "runtime.h"
 
@@ -24,7 +25,7 @@ static void echo(void)
 }
 
 /* Lines of 64 bytes with their number, so that a lost one shows. */
-static void flood(uint64_t kilobytes)
+static void flood(uint64_t kilobytes, void (*write)(const char *, size_t))
 {
     char text[65];
 
@@ -33,7 +34,7 @@ static void flood(uint64_t kilobytes)
                    "%08lx the quick brown fox jumps over the lazy dog "
                    "and again.\n",
                    n);
-        uart_write(text, 64);
+        write(text, 64);
     }
 }
 
@@ -52,6 +53,7 @@ int guest_main(void)
         exit_power_off();
     if (option_flag("echo"))
         echo();
-    flood(option_number("flood", 0));
+    flood(option_number("flood", 0), uart_write);
+    flood(option_number("pour", 0), uart_pour);
     return (int)option_number("status", 0);
 }

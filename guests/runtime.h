@@ -115,6 +115,8 @@ bool option_text(const char *name, char *out, size_t size);
 /* uart.c */
 void uart_init(void);
 void uart_write(const char *text, size_t size);
+/* Without a look at the transmitter: some output may be lost on hardware. */
+void uart_pour(const char *text, size_t size);
 void uart_listen(void);    /* interrupts for input from now on */
 bool uart_read(char *out); /* false where nothing has come */
 void uart_hold(void);      /* print "holding", and sleep until input comes */

@@ -12,7 +12,7 @@
 
 #include "tests/guest/embed.h"
 
-TestSuite(api, .init = harness_init_kvm, .fini = embed_fini, .timeout = 60);
+TestSuite(api, .init = harness_init_kvm, .fini = embed_fini, .timeout = HANGS);
 
 static int create(const struct husk_config *config, struct husk_err *err)
 {
@@ -106,7 +106,7 @@ Test(api, errors_of_the_other_calls)
     CHECK_EQ(husk_vm_start(seen.vm, NULL), -EBUSY);
     husk_vm_stop(seen.vm);
     husk_vm_stop(seen.vm);
-    embed_run(loop, 10);
+    embed_run(loop);
     CHECK_EQ(seen.ended, 1);
     CHECK_EQ(husk_vm_start(seen.vm, NULL), -EBUSY);
     CHECK_EQ(husk_vm_console_input(seen.vm, "x", 1), 0);
@@ -130,7 +130,7 @@ Test(api, console_is_borrowed)
     embed_make(&seen, loop, guest("hello"), "", 1);
     cr_assert(husk_vm_set_console(seen.vm, out[1], NULL) == 0);
     embed_start(&seen);
-    embed_run(loop, 10);
+    embed_run(loop);
     husk_vm_destroy(seen.vm);
     CHECK_EQ(fcntl(out[1], F_GETFL), flags);
     CHECK_EQ(read(out[0], text, sizeof text - 1), 18);

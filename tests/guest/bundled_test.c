@@ -18,7 +18,7 @@
 #include "tests/guest/run.h"
 
 TestSuite(bundled, .init = harness_init_kvm, .fini = harness_fini,
-          .timeout = 120);
+          .timeout = HANGS);
 
 static const char *const rings[] = {
     "",
@@ -230,7 +230,7 @@ static int unix_socket(const char *path, bool listening)
 {
     struct sockaddr_un address = { .sun_family = AF_UNIX };
     int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0), rc;
-    double until = now() + 10;
+    double until = now() + SOON;
 
     cr_assert(fd >= 0 && strlen(path) < sizeof address.sun_path);
     strcpy(address.sun_path, path);
@@ -248,14 +248,14 @@ static int unix_socket(const char *path, bool listening)
     return fd;
 }
 
-/* All of it, within ten seconds. */
+/* All of it, and soon. */
 static void receive(int fd, void *to, size_t size)
 {
     char *at = to;
 
     while (size > 0) {
         struct pollfd polled = { .fd = fd, .events = POLLIN };
-        ssize_t n = poll(&polled, 1, 10000) == 1 ? read(fd, at, size) : 0;
+        ssize_t n = poll(&polled, 1, 1000 * SOON) == 1 ? read(fd, at, size) : 0;
 
         cr_assert(n > 0, "%zu bytes of %zu never came", size,
                   size + (size_t)(at - (char *)to));

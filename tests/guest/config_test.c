@@ -17,7 +17,7 @@
 #include "tests/guest/run.h"
 
 TestSuite(config, .init = harness_init_kvm, .fini = harness_fini,
-          .timeout = 120);
+          .timeout = HANGS);
 
 /* With and without the window; -v stands where the other has a word. */
 static const char *const ways[] = { "-v", "--no-window" };
@@ -121,14 +121,14 @@ static bool has_ended(const struct run *run)
 static void storm(const char *way, const char *append, unsigned changes)
 {
     struct backend loop;
-    struct run run = { .limit = 60 };
+    struct run run = { 0 };
 
     backend_start(&loop, "husk-loop", fmt("--config=%s", repeat(7, 16)));
     start_husk(&run, way, "-d", loop.socket, "-a",
                fmt("uniform quiet changes=%u %s", changes, append),
                guest("config"));
     run_until(&run, "config ready: ");
-    while (!has_ended(&run) && now() - run.began < 60) {
+    while (!has_ended(&run) && now() - run.began < LIMIT) {
         kill(loop.run.pid, SIGHUP);
         nap(0.002);
     }
@@ -147,31 +147,33 @@ static void storm(const char *way, const char *append, unsigned changes)
 
 Test(config, storm)
 {
-    storm(ways[0], "poll load", 1000);
+    storm(ways[0], "poll load", long_form() ? 1000 : 150);
 }
 
 Test(config, storm_with_packed_rings)
 {
-    storm(ways[0], "load packed event-idx", 300);
+    storm(ways[0], "load packed event-idx", long_form() ? 300 : 80);
 }
 
 Test(config, storm_without_a_window)
 {
-    storm(ways[1], "poll load", 1000);
+    storm(ways[1], "poll load", long_form() ? 1000 : 150);
 }
 
 /* The same of a back-end that awaits each answer, and judges it. */
 static void peer_changes(const char *way, const char *append)
 {
+    unsigned changes = long_form() ? 300 : 80;
     struct backend peer;
-    struct run run = { .limit = 60 };
+    struct run run = { 0 };
 
     peer_start(&peer, fmt("--config=%s", repeat(1, 24)), "--config-change=1",
                "--config-changes=0", "--connections=1");
     run_husk(&run, way, "-d", peer.socket, "-a",
-             fmt("uniform quiet changes=300 %s", append), guest("config"));
+             fmt("uniform quiet changes=%u %s", changes, append),
+             guest("config"));
     check_end(&run, 0, "pass");
-    check_out(&run, "config: 300 changes, ");
+    check_out(&run, fmt("config: %u changes, ", changes));
     run_free(&run);
     backend_end(&peer);
     cr_assert(peer.run.status == 0, "status %d: '%s'", peer.run.status,

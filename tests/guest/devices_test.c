@@ -14,7 +14,7 @@
 #define WINDOW   0xd0000000u
 
 TestSuite(devices, .init = harness_init_kvm, .fini = harness_fini,
-          .timeout = 120);
+          .timeout = HANGS);
 
 static const unsigned pins[] = { 5,  6,  7,  10, 11, 14, 15, 16,
                                  17, 18, 19, 20, 21, 22, 23 };
@@ -362,7 +362,7 @@ Test(devices, back_ends_end_with_husk)
     }
     file = fopen(pids, "re");
     for (unsigned n = 0; n < 4; n++) {
-        double until = now() + 5;
+        double until = now() + SOON;
 
         cr_assert(fgets(line, sizeof line, file));
         line[strlen(line) - 1] = 0;

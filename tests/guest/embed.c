@@ -80,18 +80,18 @@ static void on_limit(struct ev_loop *loop, ev_timer *timer, int revents)
     ev_break(loop, EVBREAK_ALL);
 }
 
-void embed_run(struct ev_loop *loop, double limit)
+void embed_run(struct ev_loop *loop)
 {
     bool late = false;
     ev_timer timer;
 
     ev_now_update(loop);
-    ev_timer_init(&timer, on_limit, limit, 0);
+    ev_timer_init(&timer, on_limit, LIMIT, 0);
     timer.data = &late;
     ev_timer_start(loop, &timer);
     ev_run(loop, 0);
     ev_timer_stop(loop, &timer);
-    cr_assert(!late, "nothing came within %g s", limit);
+    cr_assert(!late, "nothing came within %d s", LIMIT);
 }
 
 #define STACKS 8u /* mappings that the C library keeps for further threads */
@@ -99,7 +99,7 @@ void embed_run(struct ev_loop *loop, double limit)
 /* The kernel ends a thread and takes a mapping back a moment after the join. */
 void embed_check_holdings(const struct holdings *before)
 {
-    double until = now() + 5;
+    double until = now() + SOON;
     struct holdings h;
 
     do {
@@ -135,7 +135,7 @@ void embed_device_run(struct ev_loop *loop, bool no_window)
     embed_add(&seen,
               fmt("%s --queues=3 --config-size=9", exec_spec("husk-loop")));
     embed_start(&seen);
-    embed_run(loop, 20);
+    embed_run(loop);
     CHECK_EQ(seen.outcome, HUSK_PASS);
     CHECK_EQ(husk_vm_device(seen.vm, 1, &info), 0);
     CHECK_EQ(info.id, 63);

@@ -34,7 +34,7 @@ void embed_start(struct seen *seen);
 /* The callback ended(), with a struct seen for its context. */
 void embed_ended(void *ctx, const struct husk_end *end);
 /* Until a callback breaks out of the loop; never for ever. */
-void embed_run(struct ev_loop *loop, double limit);
+void embed_run(struct ev_loop *loop);
 /* A whole life with two devices. */
 void embed_device_run(struct ev_loop *loop, bool no_window);
 /* As many descriptors and threads as before, and no more mappings. */

@@ -10,7 +10,7 @@
 #include "tests/guest/run.h"
 
 TestSuite(exits, .init = harness_init_kvm, .fini = harness_fini,
-          .timeout = 120);
+          .timeout = HANGS);
 
 static const char *const kinds[] = { "io", "mmio_read", "mmio_write", "hlt",
                                      "other" };
@@ -105,59 +105,30 @@ Test(exits, none_a_request_without_a_window)
               "%lld and %lld reads", exits[0][1], exits[1][1]);
 }
 
-/* A trace of husk: all its threads, and what went on in the longest KVM_RUN. */
+/* What strace saw of husk, all its threads together. */
 struct trace {
     unsigned entries;  /* KVM_RUN */
     unsigned messages; /* sent to the back-end */
-    unsigned during;   /* calls that began while the guest ran longest */
-    double longest;    /* seconds */
+    unsigned calls;    /* all */
 };
-
-/* A line begins with pid and time; a call that lasted ends with its time. */
-static void read_line(struct trace *t, const char *line, unsigned *calls,
-                      double *entered)
-{
-    const char *call = strchr(line, ' ') + 1;
-    double when = atof(call);
-    bool enters;
-
-    call = strchr(call, ' ') + 1;
-    if (strncmp(call, "<... ioctl resumed>", 19) == 0 && *entered > 0) {
-        if (when - *entered > t->longest) {
-            t->longest = when - *entered;
-            t->during = *calls;
-        }
-        *entered = 0;
-        return;
-    }
-    if (strncmp(call, "<...", 4) == 0)
-        return;
-    enters = strstr(call, "KVM_RUN") != NULL;
-    t->entries += enters;
-    t->messages += strncmp(call, "sendmsg(", 8) == 0;
-    *calls += 1;
-    if (enters && strstr(call, "<unfinished")) {
-        *entered = when;
-        *calls = 0;
-    } else if (enters && atof(strrchr(line, '<') + 1) > t->longest) {
-        /* in one piece: nobody else called anything meanwhile */
-        t->longest = atof(strrchr(line, '<') + 1);
-        t->during = 0;
-    }
-}
 
 static void read_trace(struct trace *t, const char *path)
 {
     FILE *file = fopen(path, "re");
     char line[4096];
-    double entered = 0;
-    unsigned calls = 0;
 
     cr_assert(file);
     memset(t, 0, sizeof *t);
     while (fgets(line, sizeof line, file)) {
-        if (strchr(line, ' ') && !strstr(line, "+++") && !strstr(line, "---"))
-            read_line(t, line, &calls, &entered);
+        const char *call = strchr(line, ' ');
+
+        call += call ? strspn(call, " ") : 0;
+        if (!call || strncmp(call, "<...", 4) == 0 || call[0] == '+' ||
+            call[0] == '-')
+            continue;
+        t->calls++;
+        t->entries += strstr(call, "KVM_RUN") != NULL;
+        t->messages += strncmp(call, "sendmsg(", 8) == 0;
     }
     fclose(file);
 }
@@ -170,8 +141,8 @@ static void trace(struct trace *t, const char *append)
 
     backend_start(&loop, "husk-loop", NULL);
     setenv("ASAN_OPTIONS", "detect_leaks=0", 1); /* not under ptrace */
-    run_any(&run, "strace", "-f", "-ttt", "-T", "-o", path, built("husk"),
-            "run", "-d", loop.socket, "-a", append, guest("devices"));
+    run_any(&run, "strace", "-f", "-o", path, built("husk"), "run", "-d",
+            loop.socket, "-a", append, guest("devices"));
     if (run.status == 127 || strstr(run.err, "ptrace"))
         cr_skip_test("strace: %s", run.err);
     CHECK_STR(run.err, "");
@@ -191,13 +162,12 @@ Test(exits, no_system_call_a_request)
         struct trace few, many;
 
         trace(&few, fmt("%s count=10", with[i]));
-        trace(&many, fmt("%s count=1010", with[i]));
+        trace(&many, fmt("%s count=310", with[i]));
         CHECK_EQ(many.entries, few.entries);
         CHECK_EQ(many.messages, few.messages);
-        cr_assert(many.longest > 2 * few.longest, "%g s and %g s in the guest",
-                  few.longest, many.longest);
-        /* the loop's last write to the console may have been late */
-        cr_assert(many.during <= 12, "%u system calls in 1010 requests",
-                  many.during);
+        cr_assert(few.entries > 10 && few.messages > 10);
+        /* the loop has timers, and the guest runs for longer */
+        cr_assert(many.calls < few.calls + 30, "%u system calls became %u",
+                  few.calls, many.calls);
     }
 }

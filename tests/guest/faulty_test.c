@@ -16,7 +16,7 @@
 #define ALL_RINGS "--features=10570000000"
 
 TestSuite(faulty, .init = harness_init_kvm, .fini = harness_fini,
-          .timeout = 120);
+          .timeout = HANGS);
 
 /* One guest with a faulty device and, behind it, a good one. */
 struct trial {
@@ -52,7 +52,7 @@ static void check_before(struct trial *t)
     check_end(&t->run, 125, "error");
     CHECK_STR(t->run.out, "");
     check_line(&t->run, "husk: virtio0: ");
-    cr_assert(t->run.seconds < 6, "%s: %g s", t->fault, t->run.seconds);
+    cr_assert(t->run.seconds < SOON, "%s: %g s", t->fault, t->run.seconds);
     finish(t);
 }
 
@@ -68,7 +68,7 @@ static void check_after(struct trial *t)
               t->fault, t->run.out);
     check_out(&t->run, "virtio1: 1 resets\npass\n");
     /* the guest itself waits a second for an answer, in each life */
-    cr_assert(t->run.seconds < 12, "%s: %g s", t->fault, t->run.seconds);
+    cr_assert(t->run.seconds < SOON, "%s: %g s", t->fault, t->run.seconds);
     finish(t);
 }
 
@@ -303,7 +303,7 @@ Test(faulty, config_writes)
                  "-a", "write=0:77 changes=1 patience=5", guest("config"));
         check_end(&run, 1, "fail");
         check_line(&run, "husk: virtio0: ");
-        cr_assert(run.seconds < 6, "%s: %g s", faults[i], run.seconds);
+        cr_assert(run.seconds < SOON, "%s: %g s", faults[i], run.seconds);
         run_free(&run);
         backend_stop(&peer);
         run_free(&peer.run);
@@ -397,7 +397,7 @@ Test(faulty, stop_while_a_request_hangs)
         kill(run.pid, SIGTERM);
         run_end(&run);
         check_quiet_end(&run, 143, "stopped");
-        cr_assert(now() - asked < 2, "%g s", now() - asked);
+        cr_assert(now() - asked < SOON, "%g s", now() - asked);
         run_free(&run);
         backend_stop(&peer);
         run_free(&peer.run);
@@ -455,16 +455,14 @@ Test(faulty, words_without_end)
 Test(faulty, words_that_nobody_reads)
 {
     struct run run = { 0 };
-    double began = now();
 
     run_any(
         &run, "sh", "-c",
-        fmt("mkfifo %s; exec 9<>%s; exec timeout -k 1 20 %s run --timeout 6 "
+        fmt("mkfifo %s; exec 9<>%s; exec timeout -k 1 100 %s run --timeout 6 "
             "-a spin -d 'exec=sh -c \"(while :; do yes %0140u | head -n 150; "
             "sleep 0.9; done) >&2 & exec %s --fd=\\$0\" {fd}' %s 2>%s",
             place("fifo"), place("fifo"), built("husk"), 0u,
             built("backends/husk-rng"), guest("hello"), place("fifo")));
     cr_assert_eq(run.status, 124, "%d", run.status);
-    cr_assert_lt(now() - began, 15, "%g s", now() - began);
     run_free(&run);
 }

@@ -78,6 +78,13 @@ bool sanitized(void)
 #endif
 }
 
+bool long_form(void)
+{
+    const char *ci = getenv("CI");
+
+    return getenv("LONG") || (ci && strcmp(ci, "true") == 0);
+}
+
 void harness_init(void)
 {
     signal(SIGPIPE, SIG_IGN);
@@ -133,7 +140,6 @@ void backend_start_argv(struct backend *backend, const char *program,
     argv[1] = fmt("%s=%d", listen_option, fd);
     for (; *args && n < sizeof argv / sizeof argv[0] - 1; args++)
         argv[n++] = *args;
-    backend->run.limit = 120;
     run_start(&backend->run, argv);
     close(fd);
 }

@@ -15,7 +15,7 @@
 #include "tests/guest/run.h"
 
 TestSuite(images, .init = harness_init_kvm, .fini = harness_fini,
-          .timeout = 120);
+          .timeout = HANGS);
 
 static void copy_file(const char *from, const char *to)
 {

@@ -12,7 +12,7 @@
 #include "tests/guest/run.h"
 
 TestSuite(orphan, .init = harness_init_kvm, .fini = harness_fini,
-          .timeout = 120);
+          .timeout = HANGS);
 
 /* The shell says who its child is, who it is, and where it is to listen. */
 static const char *with_grandchild(const char *said, const char *way,
@@ -43,7 +43,7 @@ static void check_nothing_left(const char *said, unsigned n)
 
     cr_assert(file);
     for (unsigned i = 0; i < n; i++) {
-        double until = now() + 3;
+        double until = now() + SOON;
 
         CHECK_EQ(fscanf(file, "%d %d %127s", &pids[0], &pids[1], path), 3);
         if (path[0] == '/')
@@ -62,7 +62,7 @@ static void check_nothing_left(const char *said, unsigned n)
 /* Until that many have said who they are. */
 static void await_lines(const char *said, unsigned n)
 {
-    double until = now() + 10;
+    double until = now() + SOON;
     unsigned lines = 0;
 
     while (lines < n && now() < until) {
@@ -88,7 +88,7 @@ Test(orphan, husk_is_killed_while_it_probes)
         struct run run = { 0 };
 
         start_husk(&run, "-d",
-                   fmt("deadline=20,%s",
+                   fmt("deadline=300,%s",
                        with_grandchild(said, exec_ways[i % 3], "sleep 77")),
                    guest("hello"));
         await_lines(said, 1);
@@ -136,7 +136,7 @@ Test(orphan, husk_is_killed_while_it_reconnects)
 
         start_husk(
             &run, "-d",
-            fmt("reconnect=on,deadline=20,%s",
+            fmt("reconnect=on,deadline=300,%s",
                 with_grandchild(said, exec_ways[i % 3],
                                 fmt("[ $(wc -l <%s) -gt 1 ] && exec sleep 77; "
                                     "exec %s",

@@ -25,7 +25,7 @@ static void init(void)
     run_free(&run);
 }
 
-TestSuite(qsd, .init = init, .fini = harness_fini, .timeout = 120);
+TestSuite(qsd, .init = init, .fini = harness_fini, .timeout = HANGS);
 
 static const char *blockdev(const char *disk)
 {

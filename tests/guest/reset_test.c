@@ -12,7 +12,7 @@
 #include "tests/guest/run.h"
 
 TestSuite(reset, .init = harness_init_kvm, .fini = harness_fini,
-          .timeout = 180);
+          .timeout = HANGS);
 
 static void check_same(const char *whose, struct holdings before,
                        struct holdings after)
@@ -33,12 +33,14 @@ static struct holdings held(struct run *run, const char *text, pid_t pid)
     return holdings_of(pid);
 }
 
-static void many_lives(const char *append, unsigned resets)
+/* How many seconds it took. */
+static double many_lives(const char *append, unsigned resets)
 {
     const char *first = "virtio0 queue 1: 64 bytes", *last;
     struct backend loop;
-    struct run run = { .limit = 150, .hold_in = true };
+    struct run run = { .hold_in = true };
     struct holdings before, behind;
+    double seconds;
 
     for (unsigned i = 0; i < 64; i++)
         first = fmt("%s%s", first, i ? "a5" : " a5");
@@ -55,49 +57,62 @@ static void many_lives(const char *append, unsigned resets)
     run_type(&run, "x");
     run_end(&run);
     check_quiet_end(&run, 0, "pass");
+    seconds = run.seconds;
     run_free(&run);
     backend_stop(&loop);
     CHECK_STR(loop.run.err, "");
     run_free(&loop.run);
+    return seconds;
 }
 
-Test(reset, ten_thousand_resets)
+/* The long form: as many as there is time for, up to most. */
+static void many_more_lives(const char *append, unsigned resets, unsigned most)
 {
-    many_lives("", sanitized() ? 1000 : 10000);
+    double fit = resets / many_lives(append, resets) * 30;
+
+    if (long_form() && fit > resets)
+        many_lives(append, fit < most ? (unsigned)fit : most);
+}
+
+Test(reset, thousands_of_resets)
+{
+    many_more_lives("", 400, 10000);
 }
 
 Test(reset, resets_of_packed_rings)
 {
-    many_lives("packed event-idx indirect", sanitized() ? 300 : 1000);
+    many_more_lives("packed event-idx indirect", 200, 1000);
 }
 
-/* husk and a back-end that it started itself, through a hundred boots. */
-static void many_boots(const char *with, const char *append)
+/* husk and a back-end that it started itself, through many boots. */
+static void boot_often(const char *with, const char *append)
 {
-    struct run run = { .limit = 150, .hold_in = true };
+    struct run run = { .hold_in = true };
+    unsigned boots = long_form() ? 100 : 40;
     struct holdings before;
 
     start_husk(&run, with, "--on-reset", "again", "-d",
                fmt("%s --config-size=4", exec_spec("husk-loop")), "-d",
-               exec_spec("husk-rng"), "-a", fmt("hold boots=100 %s", append),
-               guest("reboot"));
-    before = held(&run, "reboot: boot 2 of 100", run.pid);
+               exec_spec("husk-rng"), "-a",
+               fmt("hold boots=%u %s", boots, append), guest("reboot"));
+    before = held(&run, fmt("reboot: boot 2 of %u", boots), run.pid);
     run_type(&run, "x");
-    check_same("husk", before, held(&run, "reboot: boot 100 of 100", run.pid));
+    check_same("husk", before,
+               held(&run, fmt("reboot: boot %u of %u", boots, boots), run.pid));
     run_type(&run, "x");
     run_end(&run);
     check_end(&run, 0, "pass");
-    CHECK_EQ(count_text(run.out, "reboot: boot "), 100);
-    CHECK_EQ(record_int(&run, NULL, "boots"), 100);
+    CHECK_EQ(count_text(run.out, "reboot: boot "), boots);
+    CHECK_EQ(record_int(&run, NULL, "boots"), boots);
     run_free(&run);
 }
 
-Test(reset, a_hundred_boots)
+Test(reset, many_boots)
 {
-    many_boots("-v", "");
+    boot_often("-v", "");
 }
 
-Test(reset, a_hundred_boots_without_a_window)
+Test(reset, many_boots_without_a_window)
 {
-    many_boots("--no-window", "packed by=triple");
+    boot_often("--no-window", "packed by=triple");
 }

@@ -18,8 +18,6 @@
 #include <time.h>
 #include <unistd.h>
 
-#define DEFAULT_LIMIT 30.0
-
 static int records; /* of this case, so far */
 
 double now(void)
@@ -166,7 +164,7 @@ static bool pump(struct run *run, int ms)
         feed(run);
     if (polled[0].fd < 0 && polled[1].fd < 0)
         return false;
-    if (now() - run->began > (run->limit > 0 ? run->limit : DEFAULT_LIMIT))
+    if (now() - run->began > (run->limit > 0 ? run->limit : LIMIT))
         over(run);
     poll(polled, 3, ms);
     if (polled[0].revents)
@@ -206,7 +204,7 @@ static void reap(struct run *run)
     int status;
 
     while (waitpid(run->pid, &status, WNOHANG) == 0) {
-        if (now() - run->began > (run->limit > 0 ? run->limit : DEFAULT_LIMIT))
+        if (now() - run->began > (run->limit > 0 ? run->limit : LIMIT))
             over(run);
         nap(0.001);
     }

@@ -13,6 +13,14 @@
 #include <criterion/criterion.h>
 #include <jansson.h>
 
+/*
+ * No case measures time. These limits, in seconds, only tell what happens from
+ * what never does, on an emulated machine that is busy with other things too.
+ */
+#define HANGS 900 /* a case that has not ended */
+#define LIMIT 200 /* a program that has not ended; struct run's default */
+#define SOON  40  /* what no deadline holds up; those are longer, or many */
+
 /* A program under way. The first part is the caller's, all zero by default. */
 struct run {
     const char *in; /* standard input; none: /dev/null */
@@ -20,7 +28,7 @@ struct run {
     bool hold_in;  /* standard input stays open when all of it was taken */
     bool pty;      /* standard input and output are a terminal */
     bool keep_out; /* standard output is not read until run_end() */
-    double limit;  /* seconds after which it is killed and the case fails; 30 */
+    double limit;  /* seconds; after them it is killed, and the case fails */
 
     pid_t pid;
     int in_fd, out_fd, err_fd; /* the ends that are here, or -1 */
@@ -54,6 +62,8 @@ double now(void);
 void nap(double seconds);
 /* Whether this is a build with sanitizers. */
 bool sanitized(void);
+/* Whether loops take their time: LONG is set, or CI is true. */
+bool long_form(void);
 
 /*
  * Start argv; wait until its output holds text (false: it ended without); give

@@ -14,7 +14,8 @@
 /* Of 16 KiB, none, 2 MiB and 64 KiB. */
 #define REGIONS "--protocol=41a629", "--shmem=16384,0,2097152,65536"
 
-TestSuite(shm, .init = harness_init_kvm, .fini = harness_fini, .timeout = 120);
+TestSuite(shm, .init = harness_init_kvm, .fini = harness_fini,
+          .timeout = HANGS);
 
 /* A device of these mappings and, behind it, another one. */
 struct pair {

@@ -8,7 +8,7 @@
 #include "tests/guest/embed.h"
 
 TestSuite(timeline, .init = harness_init_kvm, .fini = embed_fini,
-          .timeout = 60);
+          .timeout = HANGS);
 
 /* Of the VM itself, in the only order that they can have without devices. */
 static const char *const moments[] = { "main",   "arguments", "create", "start",
@@ -139,7 +139,7 @@ Test(timeline, by_the_library)
     embed_add(&seen, exec_spec("husk-rng"));
     CHECK_EQ(husk_vm_timeline(seen.vm, NULL, 0), 1); /* "create" */
     embed_start(&seen);
-    embed_run(loop, 20);
+    embed_run(loop);
     n = husk_vm_timeline(seen.vm, all, 32);
     CHECK_EQ(n,
              N_MOMENTS - 2 + 2); /* without the command's, with the device's */

@@ -28,7 +28,7 @@ static void init(void)
     fclose(fopen(place("share/file"), "we"));
 }
 
-TestSuite(virtiofs, .init = init, .fini = harness_fini, .timeout = 120);
+TestSuite(virtiofs, .init = init, .fini = harness_fini, .timeout = HANGS);
 
 /* 36 bytes of tag, then a u32 of request queues. */
 static const char *config(const char *tag, unsigned queues)
