@@ -11,7 +11,8 @@
 
 #include "tests/guest/run.h"
 
-TestSuite(hello, .init = harness_init_kvm, .fini = harness_fini, .timeout = 60);
+TestSuite(hello, .init = harness_init_kvm, .fini = harness_fini,
+          .timeout = HANGS);
 
 Test(hello, says_hello)
 {
@@ -115,7 +116,12 @@ Test(hello, reset)
     run_free(&run);
 }
 
-/* The line says where: an address in the image, and the bytes that lie there */
+#define UNKNOWN_RIP "triple fault at an unknown rip: KVM has reset the vCPU\n"
+
+/*
+ * The line says where: an address in the image, and the bytes that lie there.
+ * AMD's processors do not keep the address, and KVM resets the vCPU.
+ */
 Test(hello, triple_fault)
 {
     struct run run = { 0 };
@@ -124,7 +130,11 @@ Test(hello, triple_fault)
 
     run_husk(&run, "-a", "triple", guest("hello"));
     check_end(&run, 111, "reset");
-    check_line(&run, "the guest crashed: triple fault at rip 0x", ", bytes ");
+    check_line(&run, "the guest crashed: triple fault at ");
+    if (strstr(run.err, UNKNOWN_RIP)) {
+        run_free(&run);
+        return;
+    }
     CHECK_EQ(sscanf(run.err,
                     "husk: the guest crashed: triple fault at rip 0x%lx, "
                     "bytes %2x %2x %2x %2x %2x %2x %2x %2x\n",
@@ -155,7 +165,7 @@ Test(hello, timeout)
     CHECK_STR(run.err, "husk: the guest did not end within 0.5 s\n");
     CHECK_STR(run.out, "hello from x86_64\n");
     cr_assert(record_ms(&run, "total") >= 500);
-    cr_assert(run.seconds < 5, "%g s", run.seconds);
+    cr_assert(run.seconds < SOON, "%g s", run.seconds);
     run_free(&run);
 }
 
@@ -165,7 +175,7 @@ Test(hello, timeout_that_is_not_reached)
 
     run_husk(&run, "--timeout=60", guest("hello"));
     check_quiet_end(&run, 0, "pass");
-    cr_assert(run.seconds < 30);
+    cr_assert(run.seconds < 60);
     run_free(&run);
 }
 
@@ -183,7 +193,7 @@ Test(hello, signals)
         run_end(&run);
         check_quiet_end(&run, 128 + numbers[i], "stopped");
         cr_assert(run.signalled);
-        cr_assert(run.seconds < 10);
+        cr_assert(run.seconds < SOON);
         run_free(&run);
     }
 }

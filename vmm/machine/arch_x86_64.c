@@ -424,15 +424,25 @@ int arch_vcpu_enter(struct vcpu *cpu, const struct boot_entry *entry,
     return rc < 0 ? fail(err, rc, "KVM_SET_REGS: %s", strerror(-rc)) : 0;
 }
 
+#define RESET_RIP     0xfff0
+#define RESET_CS_BASE 0xffff0000
+
 void arch_vcpu_where(struct vcpu *cpu, char *text, size_t size)
 {
     struct kvm_translation walk = { 0 };
+    struct kvm_sregs sregs;
     struct kvm_regs regs;
     const uint8_t *bytes = NULL;
     size_t n;
 
-    if (sys_ioctl(cpu->fd, KVM_GET_REGS, &regs) < 0) {
+    if (sys_ioctl(cpu->fd, KVM_GET_REGS, &regs) < 0 ||
+        sys_ioctl(cpu->fd, KVM_GET_SREGS, &sregs) < 0) {
         snprintf(text, size, "an unknown rip");
+        return;
+    }
+    /* SVM leaves the state undefined after a shutdown: KVM resets the vCPU */
+    if (regs.rip == RESET_RIP && sregs.cs.base == RESET_CS_BASE) {
+        snprintf(text, size, "an unknown rip: KVM has reset the vCPU");
         return;
     }
     walk.linear_address = regs.rip;
