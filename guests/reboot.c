@@ -28,6 +28,7 @@ static void request(struct queue *q)
 
 static uint32_t count_boot(const struct virtio *dev)
 {
+    uint64_t deadline = time_after(PATIENCE);
     uint32_t word, again;
 
     virtio_config_read(dev, 0, &word, sizeof word);
@@ -35,7 +36,12 @@ static uint32_t count_boot(const struct virtio *dev)
         word = MARK;
     word++;
     virtio_config_write(dev, 0, &word, sizeof word, 4);
-    virtio_config_read(dev, 0, &again, sizeof again);
+    /* a back-end that has just come back may take it a moment later */
+    interrupts_on(); /* or there is no time */
+    do {
+        virtio_config_read(dev, 0, &again, sizeof again);
+    } while (again != word && time_now() < deadline);
+    interrupts_off();
     if (again != word)
         exit_fail("config space of virtio%u holds %#x and not %#x", dev->number,
                   again, word);

@@ -206,6 +206,18 @@ static void send_unsaid(struct device *device)
         frontend_config_refresh(&device->fe);
 }
 
+/* The guest reads the new back-end's config space before that serves a ring. */
+static void show_config(struct device *device)
+{
+    const struct frontend *fe = &device->fe;
+    struct transport *t = &device->transport;
+
+    if (fe->is->config_size)
+        transport_config(t, fe->config,
+                         memcmp(t->window.page + VIRTIO_MMIO_CONFIG, fe->config,
+                                fe->is->config_size) != 0);
+}
+
 /* Everything has been told: the device is the guest's again. */
 static void come_back(struct device *device)
 {
@@ -219,10 +231,7 @@ static void come_back(struct device *device)
     device->back_since = device_now();
     ev_timer_stop(device->loop, &device->timer);
     device_watch(device, 0);
-    if (fe->is->config_size)
-        transport_config(t, fe->config,
-                         memcmp(t->window.page + VIRTIO_MMIO_CONFIG, fe->config,
-                                fe->is->config_size) != 0);
+    show_config(device);
     if (device->must_reset)
         transport_needs_reset(t, false);
     frontend_kick_all(fe, &t->rings);
@@ -274,6 +283,8 @@ static bool step(struct device *device)
         device->step = RESTORE_CONFIG;
         if (t->status & VIRTIO_STATUS_DRIVER_OK) {
             device->fresh = device->torn = false;
+            if (!device->unsaid)
+                show_config(device);
             frontend_send_rings(fe, &t->rings,
                                 t->status & ~VIRTIO_STATUS_NEEDS_RESET);
             warn_of_doubles(device);
