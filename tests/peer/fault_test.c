@@ -39,7 +39,7 @@ static uint32_t answer(struct front *f, int n, uint64_t value)
     for (int i = 0; i < n; i++) {
         struct pollfd ready = { .fd = f->channel, .events = POLLIN };
 
-        cr_assert_eq(poll(&ready, 1, 2000), 1, "no back-end request %d", i);
+        cr_assert_eq(poll(&ready, 1, 100000), 1, "no back-end request %d", i);
         cr_assert_eq(read(f->channel, &h, sizeof h), (ssize_t)sizeof h);
         cr_assert_eq(h.flags, (uint32_t)(WIRE_VERSION | WIRE_NEED_REPLY));
         uint8_t out[20];
@@ -86,7 +86,7 @@ Test(fault, a_mad_driver_breaks_its_ring_only, .timeout = 20)
     front_live(&f);
     front_offer(&f, 0, 0xdead0000, 64);
     err = (struct pollfd){ .fd = f.err[0], .events = POLLIN };
-    cr_expect_eq(poll(&err, 1, 2000), 1);
+    cr_expect_eq(poll(&err, 1, 100000), 1);
     front_finish(&f, 0, "makes no sense");
 }
 
@@ -128,7 +128,7 @@ Test(fault, vring_err_after, .timeout = 20)
     cr_expect(front_called(&f, 0, 2000));
     cr_expect_eq(poll(&err, 1, 50), 0);
     front_offer(&f, 0, FRONT_GUEST + 0x80000, 64);
-    cr_expect_eq(poll(&err, 1, 2000), 1);
+    cr_expect_eq(poll(&err, 1, 100000), 1);
     front_finish(&f, 0, NULL);
 }
 

@@ -228,7 +228,7 @@ Test(serve, in_band, .timeout = 20)
     front_state(&f, WIRE_VRING_KICK, 0, 0);
     struct pollfd ready = { .fd = f.channel, .events = POLLIN };
 
-    cr_assert_eq(poll(&ready, 1, 2000), 1);
+    cr_assert_eq(poll(&ready, 1, 100000), 1);
     cr_assert_eq(read(f.channel, &h, sizeof h), (ssize_t)sizeof h);
     cr_assert_eq(read(f.channel, &s, sizeof s), (ssize_t)sizeof s);
     cr_expect_eq(h.request, (uint32_t)WIRE_BACKEND_VRING_CALL);

@@ -47,7 +47,7 @@ static int take(struct front *f, uint32_t request, struct wire_map *map)
                           .msg_controllen = sizeof control.bytes };
     int fd = -1;
 
-    cr_assert_eq(poll(&ready, 1, 2000), 1, "no request %u", request);
+    cr_assert_eq(poll(&ready, 1, 100000), 1, "no request %u", request);
     cr_assert_eq(recvmsg(f->channel, &msg, MSG_CMSG_CLOEXEC),
                  (ssize_t)(sizeof h + sizeof *map));
     cr_expect_eq(h.request, request);

@@ -3,6 +3,7 @@
  * a ring may consist of. What does not fit never reaches the back-end.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <pthread.h>
 #include <string.h>
 #include <unistd.h>
@@ -318,6 +319,31 @@ Test(queue, notify, .timeout = 10)
                  "a descriptor that nobody needs");
     cr_assert_eq(spy.n_kick, 0);
     spy_fini(&spy);
+}
+
+/* KVM has no room for a ring's kicks: they leave KVM_RUN, and reach it. */
+Test(queue, kicks_that_kvm_refuses)
+{
+    int no_vm = open("/dev/null", O_RDWR | O_CLOEXEC);
+    struct spy spy;
+
+    cr_assert_geq(no_vm, 0);
+    spy_init(&spy);
+    spy.all.vm_fd = no_vm;
+    for (unsigned life = 1; life <= 2; life++) {
+        spy_go(&spy, 0x0b, VIRTIO_F_VERSION_1);
+        spy_ready(&spy, 1, 8);
+        spy_ready(&spy, 3, 8);
+        spy_write(&spy, VIRTIO_MMIO_STATUS, 0x0f);
+        cr_assert_eq(spy.t.kicks_refused, 2 * life);
+        spy_write(&spy, VIRTIO_MMIO_QUEUE_NOTIFY, 1);
+        spy_write(&spy, VIRTIO_MMIO_QUEUE_NOTIFY, 3);
+        cr_assert_eq(kicks(&spy, 1), 1);
+        cr_assert_eq(kicks(&spy, 3), 1);
+    }
+    spy.all.vm_fd = -1;
+    spy_fini(&spy);
+    close(no_vm);
 }
 
 /* In-band a kick is the back-end's business, and only of rings that run. */

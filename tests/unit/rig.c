@@ -92,7 +92,7 @@ void rig_fini(struct rig *rig)
 
 uint64_t rig_soon(void)
 {
-    return deadline_now() + 10 * SECONDS;
+    return deadline_now() + 100 * SECONDS;
 }
 
 void rig_expect(const struct rig *rig, const uint32_t *requests, unsigned n)

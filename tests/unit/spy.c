@@ -13,8 +13,11 @@
 static int answer(struct spy *spy, unsigned *count)
 {
     (*count)++;
-    if (spy->sleep)
-        usleep(spy->sleep * 1000);
+    if (spy->gate) {
+        sem_post(&spy->gate->entered);
+        while (sem_wait(&spy->gate->leave) < 0)
+            ;
+    }
     return spy->rc;
 }
 
@@ -150,7 +153,7 @@ void spy_identity(struct spy *spy)
 {
     memset(spy, 0, sizeof *spy);
     spy->opened = far_open_fds();
-    spy->deadline = 5;
+    spy->deadline = 100;
     spy->is = (struct identity){ .id = 0x1234,
                                  .vqs = SPY_VQS,
                                  .queue_size = SPY_QUEUE,

@@ -5,6 +5,7 @@
 #ifndef HUSK_TESTS_SPY_H
 #define HUSK_TESTS_SPY_H
 
+#include <semaphore.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -19,6 +20,11 @@
 #define SPY_LOW     (64u << 10)         /* bytes of guest memory at 0 */
 #define SPY_GAP_END (UINT64_C(1) << 32) /* and as many from here */
 
+/* A call posts entered and waits until it may leave. */
+struct spy_gate {
+    sem_t entered, leave;
+};
+
 struct spy {
     struct transport t;
     struct windows all;
@@ -32,9 +38,9 @@ struct spy {
     unsigned opened; /* descriptors before it all */
 
     /* how it answers */
-    int rc;         /* to everything */
-    bool refuses;   /* FEATURES_OK */
-    unsigned sleep; /* milliseconds in each call but leave() */
+    int rc;                /* to everything */
+    bool refuses;          /* FEATURES_OK */
+    struct spy_gate *gate; /* or NULL; holds each call but leave() */
 
     /* what it was asked */
     unsigned n_status, n_features, n_start, n_ring_start, n_ring_stop, n_reset,

@@ -20,7 +20,7 @@
 
 #include <criterion/criterion.h>
 
-#define PATIENCE_MS 10000
+#define PATIENCE_MS 60000
 #define MAX_ARGS    16
 
 int vu_readable(int fd, int ms)
