@@ -580,8 +580,11 @@ Test(outputs, probe_ends_by_a_signal)
         pid_t pid = start(words, STDOUT_FILENO, STDERR_FILENO);
         int status;
 
-        while (access("started", F_OK) < 0)
+        while (access("started", F_OK) < 0) {
+            cr_assert_eq(waitpid(pid, &status, WNOHANG), 0,
+                         "it ended before its back-end started");
             usleep(1000);
+        }
         kill(pid, numbers[i]);
         cr_assert_eq(waitpid(pid, &status, 0), pid);
         cr_assert(WIFSIGNALED(status) && WTERMSIG(status) == numbers[i],
