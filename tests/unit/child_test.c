@@ -318,6 +318,22 @@ Test(child, asked, .timeout = 20)
     nest_fini(&nest);
 }
 
+/* Stopped, it is continued: it could not end by itself otherwise. */
+Test(child, asked_while_stopped, .timeout = 40)
+{
+    uint64_t before = deadline_now();
+    struct nest nest;
+
+    nest_init(&nest);
+    nest_start(&nest, "exec 8>$FIFO; trap 'printf bye >&8; exit 0' TERM; "
+                      "printf x >&8; kill -STOP $$; exit 1");
+    expect_held(&nest, 1);
+    child_end(&nest.child, before + 20 * SECONDS);
+    expect_held(&nest, 3); /* bye */
+    expect_gone(&nest);
+    nest_fini(&nest);
+}
+
 /* And if it does not, it is killed at the deadline. */
 Test(child, does_not_listen, .timeout = 20)
 {
@@ -410,6 +426,44 @@ Test(child, husk_is_killed, .timeout = 60)
         close(tell[0]);
         close(tell[1]);
         nest_fini(&nest);
+    }
+}
+
+/* The private folder goes too. */
+Test(child, husk_is_killed_with_a_folder, .timeout = 60)
+{
+    static const char *const texts[] = { "exec=sleep 1000 {listen}",
+                                         "exec=sleep 1000 {socket}" };
+
+    for (unsigned i = 0; i < 2; i++) {
+        uint64_t end = deadline_now() + 20 * SECONDS;
+        struct child child;
+        struct spec spec;
+        char folder[32];
+        int tell[2];
+        pid_t pid;
+
+        cr_assert_eq(pipe(tell), 0);
+        pid = fork();
+        cr_assert_geq(pid, 0);
+        if (pid == 0) {
+            child_init(&child);
+            if (spec_parse(&spec, texts[i], 0, &err) < 0 ||
+                child_start(&child, &spec, &err) < 0 ||
+                write(tell[1], child.folder, 32) != 32)
+                _exit(1);
+            for (;;)
+                pause();
+        }
+        cr_assert_eq(read(tell[0], folder, 32), 32);
+        cr_assert_eq(access(folder, F_OK), 0);
+        cr_assert_eq(kill(pid, SIGKILL), 0);
+        cr_assert_eq(waitpid(pid, NULL, 0), pid);
+        while (access(folder, F_OK) == 0 && deadline_left(end) > 0)
+            usleep(1000);
+        cr_assert_neq(access(folder, F_OK), 0, "%s is left", folder);
+        close(tell[0]);
+        close(tell[1]);
     }
 }
 
