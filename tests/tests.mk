@@ -17,6 +17,15 @@ GUEST_TESTS += qsd virtiofs bundled config reset reconnect comeback orphan fault
 GUEST_TESTS += timeline images
 GUEST_HELP = tests/guest/embed.c tests/guest/run.c tests/guest/harness.c tests/guest/disk.c
 
+# husk-block on an io_uring that the test completes as it likes.
+UNIT += backend_uring
+UNIT_HELP += tests/unit/blk.c
+$(O)/tests/unit: | $(O)/tests/husk-block-held
+$(O)/tests/husk-block-held: $(call obj,$(RUNTIME) devices/backends/block.c \
+  tests/unit/uring.c)
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(ALL) -o $@ $^ -lev -lm
+
 # Objects, since units call what the archive hides. The back-ends' ring code is
 # tested here too; none of it is in libhusk.
 $(O)/tests/unit: $(UNIT:%=$(O)/obj/tests/unit/%_test.o) \

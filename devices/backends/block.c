@@ -39,7 +39,8 @@ struct request {
     size_t left, done;
     struct segment segment[MAX_SEGMENTS];
     unsigned n_segments;
-    struct iovec zero; /* being written; empty: fallocate does it */
+    struct iovec zero;  /* being written; empty: fallocate does it */
+    bool synchronising; /* the segments are done, their fdatasync is not */
 };
 
 struct block {
@@ -73,6 +74,38 @@ static bool on_disk(const struct block *blk, uint64_t sector, uint64_t count)
     return sector <= blk->sectors && count <= blk->sectors - sector;
 }
 
+/* In write-through mode a request completes when its data is durable. */
+static bool write_through(const struct device *dev)
+{
+    return !dev->config[CONFIG_WRITEBACK];
+}
+
+static void prepare_fsync(const struct block *blk, struct io_uring_sqe *sqe)
+{
+    io_uring_prep_fsync(sqe, blk->fd, IORING_FSYNC_DATASYNC);
+}
+
+static void prepare_zeroes(struct block *blk, const struct device *dev,
+                           struct request *r, struct io_uring_sqe *sqe)
+{
+    const struct segment *seg = &r->segment[0];
+    uint64_t size = (uint64_t)seg->sectors * SECTOR;
+
+    if (r->synchronising) {
+        prepare_fsync(blk, sqe);
+    } else if (blk->no_zero_range) {
+        r->zero = (struct iovec){ blk->zeroes, size < ZEROES ? size : ZEROES };
+        io_uring_prep_writev2(sqe, blk->fd, &r->zero, 1, seg->sector * SECTOR,
+                              write_through(dev) ? RWF_DSYNC : 0);
+    } else {
+        io_uring_prep_fallocate(sqe, blk->fd,
+                                FALLOC_FL_KEEP_SIZE |
+                                    (seg->flags & UNMAP ? FALLOC_FL_PUNCH_HOLE
+                                                        : FALLOC_FL_ZERO_RANGE),
+                                (off_t)(seg->sector * SECTOR), (off_t)size);
+    }
+}
+
 /* The next operation of a request that has one left. */
 static void issue(struct block *blk, struct device *dev, struct request *r)
 {
@@ -89,7 +122,7 @@ static void issue(struct block *blk, struct device *dev, struct request *r)
         break;
     case TYPE_OUT:
         io_uring_prep_writev2(sqe, blk->fd, r->iov, r->n_iov, r->offset,
-                              dev->config[CONFIG_WRITEBACK] ? 0 : RWF_DSYNC);
+                              write_through(dev) ? RWF_DSYNC : 0);
         break;
     case TYPE_DISCARD:
         io_uring_prep_fallocate(
@@ -97,23 +130,10 @@ static void issue(struct block *blk, struct device *dev, struct request *r)
             (off_t)(seg->sector * SECTOR), (off_t)seg->sectors * SECTOR);
         break;
     case TYPE_WRITE_ZEROES:
-        if (blk->no_zero_range) {
-            uint64_t size = (uint64_t)seg->sectors * SECTOR;
-
-            r->zero =
-                (struct iovec){ blk->zeroes, size < ZEROES ? size : ZEROES };
-            io_uring_prep_writev(sqe, blk->fd, &r->zero, 1,
-                                 seg->sector * SECTOR);
-            break;
-        }
-        io_uring_prep_fallocate(
-            sqe, blk->fd,
-            FALLOC_FL_KEEP_SIZE | (seg->flags & UNMAP ? FALLOC_FL_PUNCH_HOLE
-                                                      : FALLOC_FL_ZERO_RANGE),
-            (off_t)(seg->sector * SECTOR), (off_t)seg->sectors * SECTOR);
+        prepare_zeroes(blk, dev, r, sqe);
         break;
     default:
-        io_uring_prep_fsync(sqe, blk->fd, IORING_FSYNC_DATASYNC);
+        prepare_fsync(blk, sqe);
     }
     io_uring_sqe_set_data(sqe, r);
 }
@@ -160,12 +180,16 @@ static void complete(struct block *blk, struct device *dev, struct request *r,
         }
         break;
     case TYPE_WRITE_ZEROES:
+        if (r->synchronising)
+            break;
         if (res == -EOPNOTSUPP && !r->zero.iov_len) {
             blk->no_zero_range = again = true;
         } else if (res >= 0) {
             advance(r, r->zero.iov_len ? (uint32_t)res / SECTOR
                                        : r->segment[0].sectors);
             again = r->n_segments;
+            if (!again && write_through(dev))
+                again = r->synchronising = true;
         }
         break;
     default:
@@ -334,6 +358,7 @@ static bool parse(struct request *r, struct queue *queue, struct chain *chain,
     r->left = r->done = 0;
     r->n_segments = 0;
     r->zero.iov_len = 0;
+    r->synchronising = false;
     *sector = le64toh(header.sector);
     return true;
 }
@@ -479,18 +504,10 @@ static int block_write_config(struct device *dev, uint32_t offset,
     return 0;
 }
 
-/* 5.2.5.1: without a way to flush, what is written must be there */
-static void block_start(struct queue *queue)
+/* 5.2.5.2: without FLUSH the device starts in write-through mode. */
+static void choose_mode(struct device *dev)
 {
-    struct device *dev = queue_device(queue);
-
-    if (!(device_features(dev) & F_CONFIG_WCE))
-        dev->config[CONFIG_WRITEBACK] = !!(device_features(dev) & F_FLUSH);
-}
-
-static void block_reset(struct device *dev)
-{
-    dev->config[CONFIG_WRITEBACK] = 1;
+    dev->config[CONFIG_WRITEBACK] = !!(device_features(dev) & F_FLUSH);
 }
 
 static void block_hangup(struct device *dev)
@@ -547,10 +564,10 @@ static const struct backend block = {
                .features = F_SEG_MAX | F_BLK_SIZE | F_FLUSH | F_TOPOLOGY },
     .init = block_init,
     .fini = block_fini,
-    .start = block_start,
+    .features = choose_mode,
     .handle = block_handle,
     .write_config = block_write_config,
-    .reset = block_reset,
+    .reset = choose_mode,
     .hangup = block_hangup,
 };
 

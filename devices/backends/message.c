@@ -94,10 +94,13 @@ static enum answer get_features(struct session *s)
 
 static enum answer set_features(struct session *s)
 {
-    uint64_t wanted = payload_u64(s);
+    uint64_t wanted = payload_u64(s), before = s->features;
+    const struct backend *backend = s->dev->backend;
 
     s->bad_features = wanted & ~session_offers(s);
     s->features = wanted & session_offers(s);
+    if (s->features != before && backend->features)
+        backend->features(s->dev);
     if (s->bad_features && !(s->protocol_features & VU_PF_STATUS))
         return refuse(s, "features that were not offered");
     return s->bad_features ? DECLINED : OK;

@@ -58,6 +58,8 @@ struct backend {
     /* After the options: fill in dev. 0, or -1 after complain(). */
     int (*init)(struct device *dev);
     void (*fini)(struct device *dev);
+    /* The driver accepted other features; see device_features(). */
+    void (*features)(struct device *dev);
     /*
      * A queue may be used from start() on, until stop(). stop() keeps no chain
      * that does not complete by itself soon: it gives or returns them.

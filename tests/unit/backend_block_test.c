@@ -15,19 +15,7 @@
 
 #include <criterion/criterion.h>
 
-#include "tests/unit/vu_client.h"
-
-#define SECTOR  512u
-#define SECTORS 4096u
-#define DATA    VU_DATA
-
-#define F_RO         (UINT64_C(1) << 5)
-#define F_FLUSH      (UINT64_C(1) << 9)
-#define F_CONFIG_WCE (UINT64_C(1) << 11)
-#define F_MQ         (UINT64_C(1) << 12)
-
-enum { IN, OUT, FLUSH = 4, GET_ID = 8, DISCARD = 11, WRITE_ZEROES = 13 };
-enum { OK, IOERR, UNSUPP, NOTHING = 0xee };
+#include "tests/unit/blk.h"
 
 static const uint64_t kinds[] = {
     0,
@@ -38,80 +26,17 @@ static const uint64_t kinds[] = {
 
 #define N_KINDS (sizeof kinds / sizeof kinds[0])
 
-struct disk {
-    char path[64], arg[96];
-    int fd;
-};
-
-static void disk_init(struct disk *d)
-{
-    strcpy(d->path, "/tmp/husk-disk-XXXXXX");
-    d->fd = mkstemp(d->path);
-    cr_assert_geq(d->fd, 0);
-    cr_assert_eq(ftruncate(d->fd, SECTORS * SECTOR), 0);
-    snprintf(d->arg, sizeof d->arg, "--file=%s", d->path);
-}
-
-static void disk_fini(struct disk *d)
-{
-    close(d->fd);
-    unlink(d->path);
-}
-
-/* A request's own place in guest memory: header, status, data. */
-struct place {
-    uint64_t header, status, data;
-};
-
-static struct place place_of(unsigned slot)
-{
-    uint64_t at = DATA + slot * 0x40000;
-
-    return (struct place){ at, at + 0x800, at + 0x1000 };
-}
-
-/* Make a request available on queue q; its data in pieces of that length. */
-static int add(struct vu_client *c, unsigned q, unsigned slot, uint32_t type,
-               uint64_t sector, uint32_t len, uint32_t piece)
-{
-    struct place p = place_of(slot);
-    struct buffer b[64];
-    struct {
-        uint32_t type, reserved;
-        uint64_t sector;
-    } header = { type, 0, sector };
-    bool writable = type == IN || type == GET_ID;
-    unsigned n = 0;
-
-    memcpy(vu_at(c, p.header), &header, sizeof header);
-    *(uint8_t *)vu_at(c, p.status) = NOTHING;
-    b[n++] = (struct buffer){ p.header, sizeof header, false };
-    for (uint32_t at = 0; at < len; at += piece) {
-        uint32_t size = len - at < piece ? len - at : piece;
-
-        b[n++] = (struct buffer){ p.data + at, size, writable };
-        cr_assert_lt(n, 63);
-    }
-    b[n++] = (struct buffer){ p.status, 1, true };
-    return driver_add(&c->queue[q].driver, b, n);
-}
-
-static unsigned status_of(const struct vu_client *c, unsigned slot)
-{
-    return *(uint8_t *)vu_at(c, place_of(slot).status);
-}
-
 /* One request, alone: its status. */
 static unsigned request(struct vu_client *c, uint32_t type, uint64_t sector,
                         uint32_t len, uint32_t *written)
 {
     uint32_t ignored;
-    int id = add(c, 0, 0, type, sector, len, 4096);
+    int id = blk_add(c, 0, 0, type, sector, len, 4096);
 
     cr_assert_geq(id, 0);
     vu_kick(c, 0);
     cr_assert_eq(vu_wait(c, 0, written ? written : &ignored), id);
-    return status_of(c, 0);
+    return blk_status(c, 0);
 }
 
 /* What one of several requests in flight has to come out as. */
@@ -171,8 +96,8 @@ static void random_of(uint64_t features)
             for (uint32_t i = 0; i < e[slot].len; i++)
                 data[i] = (uint8_t)random();
 
-            int id = add(&c, q, slot, e[slot].type, e[slot].sector, e[slot].len,
-                         piece);
+            int id = blk_add(&c, q, slot, e[slot].type, e[slot].sector,
+                             e[slot].len, piece);
 
             if (id < 0) { /* no room: fewer this time */
                 e[slot].used = false;
@@ -190,7 +115,7 @@ static void random_of(uint64_t features)
             uint32_t len;
             unsigned done = (unsigned)slot_of[vu_wait(&c, q, &len)];
 
-            cr_assert_eq(status_of(&c, done), OK);
+            cr_assert_eq(blk_status(&c, done), OK);
             cr_assert_eq(len, e[done].type == IN ? e[done].len + 1 : 1);
             if (e[done].type == IN)
                 check_read(&c, done, &e[done], model);
@@ -229,8 +154,8 @@ Test(backend_block, deep, .timeout = 60)
     for (unsigned turn = 0; turn < 20; turn++) {
         for (unsigned q = 0; q < 4; q++) {
             for (unsigned i = 0; i < 128; i++)
-                cr_assert_geq(add(&c, q, q, i % 4 ? IN : FLUSH, i,
-                                  i % 4 ? 4096 : 0, 4096),
+                cr_assert_geq(blk_add(&c, q, q, i % 4 ? IN : FLUSH, i,
+                                      i % 4 ? 4096 : 0, 4096),
                               0);
         }
         for (unsigned q = 0; q < 4; q++)
@@ -246,7 +171,7 @@ Test(backend_block, deep, .timeout = 60)
     }
     /* stopped with work in flight: all of it is done when the answer comes */
     for (unsigned i = 0; i < 128; i++)
-        cr_assert_geq(add(&c, 0, 0, IN, i, 4096, 4096), 0);
+        cr_assert_geq(blk_add(&c, 0, 0, IN, i, 4096, 4096), 0);
     vu_kick(&c, 0);
 
     uint32_t base = vu_queue_stop(&c, 0), len;
@@ -262,20 +187,10 @@ Test(backend_block, deep, .timeout = 60)
     disk_fini(&d);
 }
 
-static void put_segment(struct vu_client *c, unsigned i, uint64_t sector,
-                        uint32_t sectors, uint32_t flags)
-{
-    uint8_t *at = (uint8_t *)vu_at(c, place_of(0).data) + i * 16;
-
-    memcpy(at, &sector, 8);
-    memcpy(at + 8, &sectors, 4);
-    memcpy(at + 12, &flags, 4);
-}
-
 static unsigned segment(struct vu_client *c, uint32_t type, uint64_t sector,
                         uint32_t sectors, uint32_t flags)
 {
-    put_segment(c, 0, sector, sectors, flags);
+    blk_put_segment(c, 0, 0, sector, sectors, flags);
     return request(c, type, 0, 16, NULL);
 }
 
@@ -331,9 +246,9 @@ Test(backend_block, discard_and_zeroes, .timeout = 60)
     cr_assert_eq(fstat(d.fd, &st), 0);
     cr_assert_eq(st.st_size, SECTORS * SECTOR);
     /* several in one request, an empty one among them */
-    put_segment(&c, 0, 100, 2, 0);
-    put_segment(&c, 1, 200, 0, 0);
-    put_segment(&c, 2, 300, 200, 1);
+    blk_put_segment(&c, 0, 0, 100, 2, 0);
+    blk_put_segment(&c, 0, 1, 200, 0, 0);
+    blk_put_segment(&c, 0, 2, 300, 200, 1);
     cr_assert_eq(request(&c, WRITE_ZEROES, 0, 48, NULL), OK);
     expect_bytes(&d, 99, 1, 0x11);
     expect_bytes(&d, 100, 2, 0);
@@ -353,8 +268,8 @@ Test(backend_block, discard_and_zeroes, .timeout = 60)
     cr_assert_eq(segment(&c, DISCARD, 0, 8, 1), UNSUPP);
     cr_assert_eq(segment(&c, DISCARD, 0, 8, 2), UNSUPP);
     cr_assert_eq(segment(&c, DISCARD, SECTORS, 8, 0), IOERR);
-    put_segment(&c, 0, 0, 8, 0);
-    put_segment(&c, 1, SECTORS, 8, 0);
+    blk_put_segment(&c, 0, 0, 0, 8, 0);
+    blk_put_segment(&c, 0, 1, SECTORS, 8, 0);
     cr_assert_eq(request(&c, WRITE_ZEROES, 0, 32, NULL), IOERR);
     cr_assert_eq(request(&c, WRITE_ZEROES, 0, 0, NULL), IOERR);
     cr_assert_eq(request(&c, WRITE_ZEROES, 0, 8, NULL), IOERR);
@@ -410,8 +325,8 @@ Test(backend_block, refused, .timeout = 60)
     cr_assert_eq(written, 8);
 
     /* without header or status the queue stops; a reset heals it */
-    struct buffer none = { DATA, 8, false };
-    struct buffer no_status = { DATA, 16, false };
+    struct buffer none = { VU_DATA, 8, false };
+    struct buffer no_status = { VU_DATA, 16, false };
 
     cr_assert_geq(driver_add(&c.queue[0].driver, &none, 1), 0);
     vu_kick(&c, 0);
