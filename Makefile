@@ -60,9 +60,11 @@ LIB += $(addprefix boot/,image.c elf.c initrd.c fdt.c tree.c stranger.c \
 CMD = $(addprefix vmm/cmd/,text.c say.c values.c options.c help.c output.c \
   loop.c timeline.c record.c input.c run.c probe.c main.c)
 
-RUNTIME = $(addprefix devices/backends/,runtime.c session.c message.c \
-  uplink.c queue.c ring.c split.c packed.c memory.c listener.c \
-  inflight.c)
+RINGS = $(addprefix devices/backends/,memory.c chain.c ring_state.c gather.c \
+  split.c packed.c record.c record_split.c record_packed.c inflight.c ring.c)
+RUNTIME = $(RINGS) $(addprefix devices/backends/,complain.c backend.c queue.c \
+  uplink.c listener.c session.c request.c request_memory.c request_ring.c \
+  message.c runtime.c)
 BACKENDS = rng loop block console net
 
 all: $(O)/husk backends guests

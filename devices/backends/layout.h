@@ -1,13 +1,13 @@
 /*
- * How virtqueues lie in guest memory (VIRTIO 1.2, 2.7 and 2.8), little-endian,
- * and what ring.c, split.c and packed.c share. Nobody else includes this.
+ * How virtqueues lie in guest memory (VIRTIO 1.2, 2.7 and 2.8), little-endian.
  */
+
 #ifndef HUSK_BACKENDS_LAYOUT_H
 #define HUSK_BACKENDS_LAYOUT_H
 
 #include <stdatomic.h>
-
-#include "devices/backends/ring.h"
+#include <stdbool.h>
+#include <stdint.h>
 
 #define DESC_F_NEXT     0x1u
 #define DESC_F_WRITE    0x2u
@@ -63,47 +63,10 @@ _Static_assert(sizeof(struct packed_desc) == 16, "packed descriptor");
 _Static_assert(sizeof(struct packed_event) == 4, "packed event");
 _Static_assert(sizeof(_Atomic uint16_t) == 2, "16-bit atomics");
 
-/* A chain as it is gathered, before its size is known. */
-struct gather {
-    struct iovec iov[RING_MAX_CHAIN];
-    unsigned n_readable, n_writable;
-    uint64_t readable_size, writable_size;
-};
-
-/* Add one descriptor's bytes; 0, or -EINVAL with the ring broken. */
-int gather_add(struct ring *ring, struct gather *g, gaddr_t addr, uint32_t len,
-               bool writable);
-
-/* Whether such an indirect table can be; breaks the ring if not. */
-int gather_table(struct ring *ring, gaddr_t addr, uint32_t len, unsigned flags);
-
-/* The gathered pieces as a chain, or NULL with the ring broken. */
-struct chain *gather_chain(struct ring *ring, const struct gather *g,
-                           uint16_t id, uint16_t slots);
-
-/* Whether event lies in what was made between old and now (2.7.10.1). */
+/* Whether the step from old to now went past event (2.7.10.1). */
 static inline bool event_passed(uint16_t event, uint16_t now, uint16_t old)
 {
     return (uint16_t)(now - event - 1) < (uint16_t)(now - old);
 }
-
-int split_map(struct ring *ring);
-void split_start(struct ring *ring);
-struct chain *split_take(struct ring *ring);
-struct chain *split_chain(struct ring *ring, unsigned head);
-void split_give(struct ring *ring, const struct chain *chain, uint32_t written);
-void split_quiet(struct ring *ring);
-bool split_listen(struct ring *ring);
-bool split_must_tell(struct ring *ring);
-
-int packed_map(struct ring *ring);
-int packed_gather(struct ring *ring, struct gather *g, gaddr_t addr,
-                  uint32_t len, unsigned flags);
-struct chain *packed_take(struct ring *ring);
-void packed_give(struct ring *ring, const struct chain *chain,
-                 uint32_t written);
-void packed_quiet(struct ring *ring);
-bool packed_listen(struct ring *ring);
-bool packed_must_tell(struct ring *ring);
 
 #endif

@@ -13,7 +13,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-#include "devices/backends/runtime.h"
+#include "devices/backends/complain.h"
 
 static int fill_address(struct sockaddr_un *addr, const char *path)
 {

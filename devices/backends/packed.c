@@ -3,6 +3,8 @@
  * longer than the ring, more of them than it has entries, nested tables and
  * buffers that are not in guest memory.
  */
+#include "devices/backends/packed.h"
+
 #include <endian.h>
 #include <string.h>
 
@@ -149,13 +151,13 @@ void packed_give(struct ring *ring, const struct chain *chain, uint32_t written)
     }
 }
 
-void packed_quiet(struct ring *ring)
+void packed_disable_kicks(struct ring *ring)
 {
     atomic_store_explicit(&device_event(ring)->flags, htole16(EVENT_DISABLE),
                           memory_order_relaxed);
 }
 
-bool packed_listen(struct ring *ring)
+bool packed_enable_kicks(struct ring *ring)
 {
     struct packed_event *event = device_event(ring);
 
@@ -175,7 +177,7 @@ bool packed_listen(struct ring *ring)
     return available(ring, ring->next_avail, ring->avail_wrap) >= 0;
 }
 
-bool packed_must_tell(struct ring *ring)
+bool packed_must_notify(struct ring *ring)
 {
     struct packed_event *event = driver_event(ring);
 
@@ -194,11 +196,11 @@ bool packed_must_tell(struct ring *ring)
 
     /* count positions so that both wraps of the ring are in one line */
     uint16_t at = off & 0x7fff;
-    uint16_t old = ring->told;
+    uint16_t old = ring->notified;
 
     if (!!(off >> 15) != ring->used_wrap)
         at -= (uint16_t)ring->size;
-    if (ring->told_wrap != ring->used_wrap)
+    if (ring->notified_wrap != ring->used_wrap)
         old -= (uint16_t)ring->size;
     return event_passed(at, ring->next_used, old);
 }

@@ -1,8 +1,8 @@
 /*
- * When a virtqueue runs, how it is kicked, and how its driver is told. A queue
- * is looked at once when it becomes active, so that a kick that came earlier,
- * or was lost, costs nothing. A driver that adds chains as fast as they are
- * served cannot keep the loop from other work.
+ * When a virtqueue runs, how its driver kicks, and how it is notified. A queue
+ * is looked at once when it becomes active, so that a kick that came earlier or
+ * was lost does no harm. A driver that adds chains as fast as they are
+ * processed cannot keep the loop from other work.
  */
 #include "devices/backends/queue.h"
 
@@ -11,7 +11,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "devices/backends/session.h"
+#include "devices/backends/complain.h"
 #include "devices/virtio.h"
 
 #define MAX_ROUNDS     4
@@ -20,27 +20,27 @@
 
 static struct ev_loop *loop_of(const struct queue *q)
 {
-    return q->session->dev->loop;
+    return q->host->dev->loop;
 }
 
 static void signal_fd(int fd)
 {
     uint64_t one = 1;
 
-    /* a full eventfd is one that will be seen anyway */
+    /* a full eventfd is readable already */
     if (fd >= 0 && write(fd, &one, sizeof one) < 0 && errno == EINTR)
         signal_fd(fd);
 }
 
-/* The ring is broken: say so, tell the front-end, let the device go of it. */
+/* The ring is broken: say so, signal the front-end, stop the device's use. */
 static void report(struct queue *q)
 {
-    struct session *s = q->session;
+    struct queue_host *h = q->host;
 
-    if (s->complaints < MAX_COMPLAINTS)
+    if (h->complaints < MAX_COMPLAINTS)
         complain("queue %u stopped: %s%s", q->index, q->ring.error,
-                 ++s->complaints == MAX_COMPLAINTS
-                     ? " (no more will be said of queues)"
+                 ++h->complaints == MAX_COMPLAINTS
+                     ? " (further messages about queues are dropped)"
                      : "");
     signal_fd(q->err_fd);
     queue_update(q);
@@ -56,13 +56,13 @@ static void again_soon(struct queue *q, double seconds)
 
 static void run(struct queue *q)
 {
-    const struct backend *backend = q->session->dev->backend;
+    const struct backend *backend = q->host->dev->backend;
     bool more = true;
 
     for (int round = 0; more && round < MAX_ROUNDS; round++) {
         if (!q->active || (q->held && !q->ring.broken))
             return;
-        ring_quiet(&q->ring);
+        ring_disable_kicks(&q->ring);
         q->budget = q->ring.size;
         if (!q->ring.broken)
             backend->handle(q);
@@ -72,7 +72,7 @@ static void run(struct queue *q)
         }
         if (!q->active || q->held)
             return;
-        more = ring_listen(&q->ring);
+        more = ring_enable_kicks(&q->ring);
     }
     if (more)
         again_soon(q, 0.);
@@ -102,10 +102,10 @@ static void on_again(struct ev_loop *loop, ev_timer *w, int events)
     run(w->data);
 }
 
-void queue_init(struct queue *q, struct session *session, unsigned index)
+void queue_init(struct queue *q, struct queue_host *host, unsigned index)
 {
     *q = (struct queue){
-        .session = session,
+        .host = host,
         .index = index,
         .call_fd = -1,
         .err_fd = -1,
@@ -118,7 +118,7 @@ void queue_init(struct queue *q, struct session *session, unsigned index)
 
 static void set_active(struct queue *q, bool active)
 {
-    const struct backend *backend = q->session->dev->backend;
+    const struct backend *backend = q->host->dev->backend;
 
     q->active = active;
     if (!active) {
@@ -129,9 +129,9 @@ static void set_active(struct queue *q, bool active)
         return;
     }
     q->held = false;
-    if (q->overdue)
+    if (q->unnotified)
         signal_fd(q->call_fd);
-    q->overdue = false;
+    q->unnotified = false;
     if (q->kick_fd >= 0) {
         ev_io_set(&q->kick, q->kick_fd, EV_READ);
         ev_io_start(loop_of(q), &q->kick);
@@ -143,10 +143,10 @@ static void set_active(struct queue *q, bool active)
 
 void queue_update(struct queue *q)
 {
-    const struct session *s = q->session;
-    /* without bit 30 rings start enabled */
-    bool enabled = q->enabled || !(s->features & VHOST_F_PROTOCOL_FEATURES);
-    bool active = q->started && enabled && !q->ring.broken && session_runs(s);
+    const struct queue_host *h = q->host;
+    /* without VHOST_USER_F_PROTOCOL_FEATURES rings start enabled */
+    bool enabled = q->enabled || !(h->features & VHOST_F_PROTOCOL_FEATURES);
+    bool active = q->started && enabled && !q->ring.broken && h->running;
 
     if (active != q->active)
         set_active(q, active);
@@ -154,16 +154,16 @@ void queue_update(struct queue *q)
 
 int queue_start(struct queue *q)
 {
-    struct session *s = q->session;
+    struct queue_host *h = q->host;
 
     q->started = true;
-    inflight_attach(&q->inflight, &s->inflight, q->index);
+    inflight_attach(&q->inflight, h->inflight, q->index);
     q->ring.inflight = q->inflight.region ? &q->inflight : NULL;
-    if (ring_start(&q->ring, &s->memory, s->features) < 0) {
+    if (ring_start(&q->ring, h->memory, h->features) < 0) {
         report(q);
         return -EINVAL;
     }
-    q->overdue =
+    q->unnotified =
         q->inflight.recovered ||
         (q->ring.packed ? q->ring.base != 0x80008000u : q->ring.next_used != 0);
     queue_update(q);
@@ -194,12 +194,12 @@ void queue_reset(struct queue *q)
     if (q->kick_fd >= 0)
         close(q->kick_fd);
     inflight_detach(&q->inflight);
-    queue_init(q, q->session, q->index);
+    queue_init(q, q->host, q->index);
 }
 
-void queue_tell(struct queue *q)
+void queue_notify(struct queue *q)
 {
-    if (q->ring.given && ring_must_tell(&q->ring))
+    if (q->ring.given && ring_must_notify(&q->ring))
         signal_fd(q->call_fd);
 }
 
@@ -212,7 +212,7 @@ void queue_set_call(struct queue *q, int fd)
         signal_fd(fd);
 }
 
-/* what devices call; see runtime.h */
+/* for devices */
 
 unsigned queue_index(const struct queue *q)
 {
@@ -221,7 +221,7 @@ unsigned queue_index(const struct queue *q)
 
 struct device *queue_device(const struct queue *q)
 {
-    return q->session->dev;
+    return q->host->dev;
 }
 
 struct chain *queue_take(struct queue *q)

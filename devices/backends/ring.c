@@ -1,32 +1,15 @@
 /*
- * What split and packed rings have in common: mapping, gathering the pieces of
- * a chain, and the dispatch between the two. The driver is not trusted: each
- * number of its is copied once, then checked, then used.
+ * What split and packed rings have in common, and the choice between the two.
  */
 #include "devices/backends/ring.h"
 
 #include <errno.h>
-#include <stdarg.h>
-#include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 
 #include "devices/backends/inflight.h"
-#include "devices/backends/layout.h"
+#include "devices/backends/packed.h"
+#include "devices/backends/split.h"
 #include "devices/virtio.h"
-
-int ring_break(struct ring *ring, const char *format, ...)
-{
-    if (!ring->broken) {
-        va_list args;
-
-        va_start(args, format);
-        vsnprintf(ring->error, sizeof ring->error, format, args);
-        va_end(args);
-        ring->broken = true;
-    }
-    return -EINVAL;
-}
 
 int ring_map(struct ring *ring)
 {
@@ -62,8 +45,8 @@ int ring_start(struct ring *ring, const struct memory *mem, uint64_t features)
         split_start(ring);
     if (ring->inflight && inflight_start(ring, features) < 0)
         return -EINVAL;
-    ring->told = ring->next_used;
-    ring->told_wrap = ring->used_wrap;
+    ring->notified = ring->next_used;
+    ring->notified_wrap = ring->used_wrap;
     return 0;
 }
 
@@ -81,74 +64,6 @@ uint32_t ring_base(const struct ring *ring)
            (uint32_t)ring->next_used << 16 | (uint32_t)ring->used_wrap << 31;
 }
 
-int gather_add(struct ring *ring, struct gather *g, gaddr_t addr, uint32_t len,
-               bool writable)
-{
-    if (!writable && g->n_writable)
-        return ring_break(ring, "a readable buffer after a writable one");
-
-    unsigned used = g->n_readable + g->n_writable;
-    int n =
-        memory_iov(ring->mem, addr, len, g->iov + used, RING_MAX_CHAIN - used);
-
-    if (n == -E2BIG)
-        return ring_break(ring, "a chain of more than %u pieces",
-                          RING_MAX_CHAIN);
-    if (n < 0)
-        return ring_break(ring, "a buffer of %u bytes at 0x%llx, not in memory",
-                          len, (unsigned long long)addr);
-    if (writable) {
-        g->n_writable += (unsigned)n;
-        g->writable_size += len;
-    } else {
-        g->n_readable += (unsigned)n;
-        g->readable_size += len;
-    }
-    /* 2.7.4.2: a chain is never longer than 2^32 bytes */
-    if (g->readable_size + g->writable_size > UINT32_MAX)
-        return ring_break(ring, "a chain of more than 4 GiB");
-    return 0;
-}
-
-int gather_table(struct ring *ring, gaddr_t addr, uint32_t len, unsigned flags)
-{
-    struct iovec whole[MEMORY_MAX_REGIONS];
-
-    if (!ring->indirect)
-        return ring_break(ring, "an indirect table was not negotiated");
-    if (flags & DESC_F_NEXT)
-        return ring_break(ring, "a descriptor is indirect and has a next");
-    if (!len || len % sizeof(struct split_desc) ||
-        len / sizeof(struct split_desc) > RING_MAX_CHAIN)
-        return ring_break(ring, "an indirect table of %u bytes", len);
-    if (memory_iov(ring->mem, addr, len, whole, MEMORY_MAX_REGIONS) < 0)
-        return ring_break(ring, "an indirect table at 0x%llx, not in memory",
-                          (unsigned long long)addr);
-    return 0;
-}
-
-struct chain *gather_chain(struct ring *ring, const struct gather *g,
-                           uint16_t id, uint16_t slots)
-{
-    unsigned n = g->n_readable + g->n_writable;
-    struct chain *chain = malloc(sizeof *chain + n * sizeof *chain->iov);
-
-    if (!chain) {
-        ring_break(ring, "out of memory");
-        return NULL;
-    }
-    chain->id = id;
-    chain->slots = slots;
-    chain->n_readable = g->n_readable;
-    chain->n_writable = g->n_writable;
-    chain->readable_size = g->readable_size;
-    chain->writable_size = g->writable_size;
-    chain->readable = chain->iov;
-    chain->writable = chain->iov + g->n_readable;
-    memcpy(chain->iov, g->iov, n * sizeof *chain->iov);
-    return chain;
-}
-
 struct chain *ring_take(struct ring *ring)
 {
     if (ring->broken)
@@ -162,7 +77,7 @@ struct chain *ring_take(struct ring *ring)
 
     if (!chain)
         return NULL;
-    chain->again = again;
+    chain->resubmitted = again;
     ring->in_flight += chain->slots;
     if (ring->inflight && !again)
         inflight_taken(ring, chain, first);
@@ -189,7 +104,7 @@ void ring_give(struct ring *ring, struct chain *chain, uint32_t written)
 void ring_return(struct ring *ring, struct chain *chain)
 {
     ring->in_flight -= chain->slots;
-    if (chain->again) {
+    if (chain->resubmitted) {
         ring->inflight->next_pending--;
         free(chain);
         return;
@@ -206,115 +121,39 @@ void ring_return(struct ring *ring, struct chain *chain)
     free(chain);
 }
 
-void ring_quiet(struct ring *ring)
+void ring_disable_kicks(struct ring *ring)
 {
     if (ring->broken)
         return;
     if (ring->packed)
-        packed_quiet(ring);
+        packed_disable_kicks(ring);
     else
-        split_quiet(ring);
+        split_disable_kicks(ring);
 }
 
-bool ring_listen(struct ring *ring)
+bool ring_enable_kicks(struct ring *ring)
 {
     if (ring->broken)
         return false;
 
-    bool more = ring->packed ? packed_listen(ring) : split_listen(ring);
+    bool more =
+        ring->packed ? packed_enable_kicks(ring) : split_enable_kicks(ring);
 
     return more || inflight_pending(ring);
 }
 
-bool ring_must_tell(struct ring *ring)
+bool ring_must_notify(struct ring *ring)
 {
     if (!ring->given)
         return false;
 
     /* a whole turn since then, or no ring left to look at: do tell */
-    bool tell = ring->broken || ring->given >= ring->size ||
-                (ring->packed ? packed_must_tell(ring) : split_must_tell(ring));
+    bool tell =
+        ring->broken || ring->given >= ring->size ||
+        (ring->packed ? packed_must_notify(ring) : split_must_notify(ring));
 
     ring->given = 0;
-    ring->told = ring->next_used;
-    ring->told_wrap = ring->used_wrap;
+    ring->notified = ring->next_used;
+    ring->notified_wrap = ring->used_wrap;
     return tell;
-}
-
-unsigned iov_slice(struct iovec *to, unsigned max, const struct iovec *from,
-                   unsigned n, size_t offset, size_t size)
-{
-    unsigned made = 0;
-
-    for (unsigned i = 0; i < n && size && made < max; i++) {
-        if (offset >= from[i].iov_len) {
-            offset -= from[i].iov_len;
-            continue;
-        }
-
-        size_t len = from[i].iov_len - offset;
-
-        if (len > size)
-            len = size;
-        to[made++] = (struct iovec){
-            .iov_base = (uint8_t *)from[i].iov_base + offset,
-            .iov_len = len,
-        };
-        offset = 0;
-        size -= len;
-    }
-    return made;
-}
-
-void iov_trim(struct iovec **iov, unsigned *n, size_t bytes)
-{
-    while (*n && bytes >= (*iov)->iov_len) {
-        bytes -= (*iov)->iov_len;
-        ++*iov;
-        --*n;
-    }
-    if (*n && bytes) {
-        (*iov)->iov_base = (uint8_t *)(*iov)->iov_base + bytes;
-        (*iov)->iov_len -= bytes;
-    }
-}
-
-size_t chain_read(const struct chain *chain, size_t offset, void *to,
-                  size_t size)
-{
-    size_t done = 0;
-
-    for (unsigned i = 0; i < chain->n_readable && done < size; i++) {
-        struct iovec part;
-
-        if (offset >= chain->readable[i].iov_len) {
-            offset -= chain->readable[i].iov_len;
-            continue;
-        }
-        iov_slice(&part, 1, &chain->readable[i], 1, offset, size - done);
-        memcpy((uint8_t *)to + done, part.iov_base, part.iov_len);
-        done += part.iov_len;
-        offset = 0;
-    }
-    return done;
-}
-
-size_t chain_write(const struct chain *chain, size_t offset, const void *from,
-                   size_t size)
-{
-    size_t done = 0;
-
-    for (unsigned i = 0; i < chain->n_writable && done < size; i++) {
-        struct iovec part;
-
-        if (offset >= chain->writable[i].iov_len) {
-            offset -= chain->writable[i].iov_len;
-            continue;
-        }
-        iov_slice(&part, 1, &chain->writable[i], 1, offset, size - done);
-        memcpy(part.iov_base, (const uint8_t *)from + done, part.iov_len);
-        done += part.iov_len;
-        offset = 0;
-    }
-    return done;
 }

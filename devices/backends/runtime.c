@@ -1,7 +1,6 @@
 /*
- * A back-end's main(): options, the socket that front-ends come to, signals,
- * and one connection after another. Refuses anything on the command line that
- * is not an option.
+ * A back-end's main(): options, the socket that front-ends connect to, signals,
+ * and one connection after another.
  */
 #include "devices/backends/runtime.h"
 
@@ -9,9 +8,7 @@
 #include <ev.h>
 #include <fcntl.h>
 #include <getopt.h>
-#include <inttypes.h>
 #include <signal.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -19,6 +16,7 @@
 #include <unistd.h>
 
 #include "devices/backends/listener.h"
+#include "devices/backends/message.h"
 #include "devices/backends/session.h"
 
 #define VERSION     "0.1.0"
@@ -53,43 +51,6 @@ static const struct option common[] = {
 };
 
 #define N_COMMON (sizeof common / sizeof common[0])
-
-int complain(const char *format, ...)
-{
-    char text[512];
-    va_list args;
-
-    va_start(args, format);
-    vsnprintf(text, sizeof text, format, args);
-    va_end(args);
-    /* one write, so that lines of several back-ends do not mix */
-    fprintf(stderr, "%s: %s\n", program_invocation_short_name, text);
-    return -1;
-}
-
-int parse_number(const char *option, const char *text, uint64_t min,
-                 uint64_t max, uint64_t *value)
-{
-    char *end;
-
-    errno = 0;
-    *value = strtoull(text, &end, 10);
-    if (*text < '0' || *text > '9' || *end || errno || *value < min ||
-        *value > max)
-        return complain("--%s=%s: not a number from %" PRIu64 " to %" PRIu64,
-                        option, text, min, max);
-    return 0;
-}
-
-int device_set_queues(struct device *dev, const char *value)
-{
-    uint64_t queues;
-
-    if (parse_number("queues", value, 1, DEVICE_MAX_QUEUES, &queues) < 0)
-        return -1;
-    dev->shape.max_vqs = (uint32_t)queues;
-    return 0;
-}
 
 static void help(const struct backend *b)
 {
@@ -155,9 +116,14 @@ static void on_ended(struct session *session)
     }
 }
 
+static const struct session_calls calls = {
+    .handle = message_handle,
+    .ended = on_ended,
+};
+
 static void serve(struct runtime *rt, int fd)
 {
-    if (session_open(&rt->dev, fd, on_ended))
+    if (session_open(&rt->dev, fd, &calls))
         return;
     rt->failed = true;
     ev_break(rt->dev.loop, EVBREAK_ALL);

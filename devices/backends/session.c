@@ -1,12 +1,11 @@
 /*
  * A connection's life: messages come in by pieces, one is acted on at a time,
- * its answer leaves before the next is read. Descriptors belong to the message
- * whose bytes they came with. Nothing here waits; what has to is resumed from
- * the loop's prepare watcher, which also tells drivers of finished work.
+ * and its answer is sent before the next is read. Descriptors belong to the
+ * message whose bytes they came with. Nothing here blocks: what has to wait is
+ * resumed from the loop's prepare watcher, which also notifies drivers.
  */
 #include "devices/backends/session.h"
 
-#include <endian.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdarg.h>
@@ -16,6 +15,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "devices/backends/complain.h"
 #include "devices/virtio.h"
 
 #define MAX_MESSAGES_A_TURN 256
@@ -34,11 +34,13 @@ uint64_t session_protocol_offers(const struct session *s)
            VU_PF_STANDALONE | (s->dev->shape.config_size ? VU_PF_CONFIG : 0);
 }
 
-bool session_runs(const struct session *s)
+void session_update(struct session *s)
 {
-    return !s->paused && !s->closing &&
-           (!(s->protocol_features & VU_PF_STATUS) ||
-            s->status & VIRTIO_STATUS_DRIVER_OK);
+    s->host.running = !s->paused && !s->closing &&
+                      (!(s->protocol_features & VU_PF_STATUS) ||
+                       s->status & VIRTIO_STATUS_DRIVER_OK);
+    for (unsigned i = 0; i < s->dev->shape.max_vqs; i++)
+        queue_update(&s->queue[i]);
 }
 
 bool session_idle(const struct session *s)
@@ -57,8 +59,7 @@ void session_close(struct session *s)
     s->closing = true;
     ev_io_stop(s->dev->loop, &s->readable);
     ev_io_stop(s->dev->loop, &s->writable);
-    for (unsigned i = 0; i < s->dev->shape.max_vqs; i++)
-        queue_update(&s->queue[i]);
+    session_update(s);
     /* the loop must turn once more for the end to be seen */
     ev_feed_event(s->dev->loop, &s->readable, EV_CUSTOM);
 }
@@ -111,7 +112,7 @@ static void send_out(struct session *s)
             return;
         }
         if (n < 0 && (errno == EPIPE || errno == ECONNRESET)) {
-            session_close(s); /* it hung up before it had its answer */
+            session_close(s); /* it hung up before the answer */
             return;
         }
         if (n < 0) {
@@ -239,7 +240,7 @@ static void pump(struct session *s)
             return;
         if (!s->waiting && take_in(s) <= 0)
             return;
-        s->waiting = message_handle(s) == MESSAGE_WAIT;
+        s->waiting = s->calls->handle(s) == MESSAGE_WAIT;
         if (s->waiting) {
             ev_io_stop(s->dev->loop, &s->readable);
             return;
@@ -282,13 +283,13 @@ static void on_prepare(struct ev_loop *loop, ev_prepare *w, int events)
             ev_io_start(loop, &s->readable);
     }
     for (unsigned i = 0; i < s->dev->shape.max_vqs; i++)
-        queue_tell(&s->queue[i]);
+        queue_notify(&s->queue[i]);
     if (s->closing && session_idle(s))
-        s->ended(s);
+        s->calls->ended(s);
 }
 
 struct session *session_open(struct device *dev, int fd,
-                             void (*ended)(struct session *session))
+                             const struct session_calls *calls)
 {
     struct session *s = calloc(1, sizeof *s);
 
@@ -299,12 +300,18 @@ struct session *session_open(struct device *dev, int fd,
         return NULL;
     }
     s->dev = dev;
+    s->host = (struct queue_host){
+        .dev = dev,
+        .memory = &s->memory,
+        .inflight = &s->inflight,
+    };
+    s->host.running = true; /* until STATUS is negotiated */
     s->fd = fd;
     s->out_fd = -1;
-    s->ended = ended;
+    s->calls = calls;
     uplink_init(&s->uplink, dev->loop);
     for (unsigned i = 0; i < dev->shape.max_vqs; i++)
-        queue_init(&s->queue[i], s, i);
+        queue_init(&s->queue[i], &s->host, i);
     ev_io_init(&s->readable, on_readable, fd, EV_READ);
     ev_io_init(&s->writable, on_writable, fd, EV_WRITE);
     ev_prepare_init(&s->prepare, on_prepare);
@@ -338,29 +345,11 @@ void session_free(struct session *s)
     free(s);
 }
 
-/* what devices call; see runtime.h */
+/* for devices */
 
 uint64_t device_features(const struct device *dev)
 {
-    return dev->session ? dev->session->features : 0;
-}
-
-void device_put16(struct device *dev, unsigned at, uint16_t value)
-{
-    value = htole16(value);
-    memcpy(dev->config + at, &value, sizeof value);
-}
-
-void device_put32(struct device *dev, unsigned at, uint32_t value)
-{
-    value = htole32(value);
-    memcpy(dev->config + at, &value, sizeof value);
-}
-
-void device_put64(struct device *dev, unsigned at, uint64_t value)
-{
-    value = htole64(value);
-    memcpy(dev->config + at, &value, sizeof value);
+    return dev->session ? dev->session->host.features : 0;
 }
 
 void device_config_changed(struct device *dev)

@@ -3,10 +3,13 @@
  * chains than the ring has entries, loops, nested tables and buffers that are
  * not in guest memory.
  */
+#include "devices/backends/split.h"
+
 #include <endian.h>
 #include <stddef.h>
 #include <string.h>
 
+#include "devices/backends/gather.h"
 #include "devices/backends/layout.h"
 
 static struct split_avail *avail(const struct ring *ring)
@@ -168,7 +171,7 @@ void split_give(struct ring *ring, const struct chain *chain, uint32_t written)
                           memory_order_release);
 }
 
-void split_quiet(struct ring *ring)
+void split_disable_kicks(struct ring *ring)
 {
     /* with EVENT_IDX an avail_event that was passed keeps the driver quiet */
     if (!ring->event_idx)
@@ -176,7 +179,7 @@ void split_quiet(struct ring *ring)
                               memory_order_relaxed);
 }
 
-bool split_listen(struct ring *ring)
+bool split_enable_kicks(struct ring *ring)
 {
     if (ring->event_idx)
         atomic_store_explicit(avail_event(ring), htole16(ring->next_avail),
@@ -188,14 +191,14 @@ bool split_listen(struct ring *ring)
     return available(ring) != ring->next_avail;
 }
 
-bool split_must_tell(struct ring *ring)
+bool split_must_notify(struct ring *ring)
 {
     /* idx before the driver's wish: it stores the wish, then loads idx */
     atomic_thread_fence(memory_order_seq_cst);
     if (ring->event_idx)
         return event_passed(le16toh(atomic_load_explicit(used_event(ring),
                                                          memory_order_relaxed)),
-                            ring->next_used, ring->told);
+                            ring->next_used, ring->notified);
     return !(le16toh(atomic_load_explicit(&avail(ring)->flags,
                                           memory_order_relaxed)) &
              AVAIL_F_NO_INTERRUPT);

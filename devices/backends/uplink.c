@@ -11,7 +11,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "devices/backends/runtime.h"
+#include "devices/backends/complain.h"
 
 static void send_out(struct uplink *up)
 {

@@ -138,7 +138,7 @@ static void take(void)
     CHECK_EQ(chain != NULL, taken);
     if (chain) {
         rings_check(chain, &spare);
-        CHECK(!chain->again);
+        CHECK(!chain->resubmitted);
         rings_keep(chain, &spare);
         run.can_return = true;
     }
@@ -172,7 +172,7 @@ static void give_back(void)
 
 static void listen_again(void)
 {
-    bool more = ring_listen(&run.ring), expected;
+    bool more = ring_enable_kicks(&run.ring), expected;
 
     if (run.wild)
         return;
@@ -182,7 +182,7 @@ static void listen_again(void)
 
 static void must_tell(void)
 {
-    bool tell = ring_must_tell(&run.ring), sure, expected;
+    bool tell = ring_must_notify(&run.ring), sure, expected;
 
     if (run.wild)
         return;
@@ -280,7 +280,7 @@ static void step(struct input *in)
         listen_again();
         break;
     case 8:
-        ring_quiet(&run.ring);
+        ring_disable_kicks(&run.ring);
         if (!run.wild)
             walk_quiet(&run.walk);
         break;

@@ -9,7 +9,8 @@
 #include <unistd.h>
 
 #include "boot/bytes.h"
-#include "devices/backends/layout.h"
+#include "devices/backends/packed.h"
+#include "devices/backends/split.h"
 #include "tests/fuzz/rings.h"
 
 #define MAX_SIZE 256u
@@ -76,7 +77,7 @@ static void take_again(struct walk_chain **before, unsigned n)
         CHECK_EQ(chain != NULL, good);
         if (!chain)
             break;
-        CHECK(chain->again);
+        CHECK(chain->resubmitted);
         CHECK_EQ(chain->id, spare.id);
         CHECK_EQ(chain->slots, spare.slots);
         rings_check_in_memory(chain);

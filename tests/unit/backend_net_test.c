@@ -568,7 +568,7 @@ Test(backend_net, options, .timeout = 30)
         { { "--mac=52:54:00:12:34" }, "no address of one station" },
         { { "--mac=53:54:00:12:34:56" }, "no address of one station" },
         { { "--mac=52:54:00:12:34:5g" }, "no address of one station" },
-        { { "--mtu=67" }, "--mtu=67: not a number from 68 to 65535" },
+        { { "--mtu=67" }, "--mtu=67: give a number from 68 to 65535" },
     };
 
     for (unsigned i = 0; i < sizeof rows / sizeof rows[0]; i++) {

@@ -17,8 +17,9 @@
 
 #include <criterion/criterion.h>
 
-#include "devices/backends/layout.h"
+#include "devices/backends/packed.h"
 #include "devices/backends/ring.h"
+#include "devices/backends/split.h"
 #include "tests/unit/vu_client.h"
 
 #define GUEST UINT64_C(0x40000000)
@@ -176,7 +177,7 @@ static void crashes_of(uint64_t features)
                 held[i] = ring_take(&b.ring);
                 cr_assert_not_null(held[i], "turn %u: %s", turn, b.ring.error);
                 cr_assert_eq(number_of(held[i]), order[i]);
-                cr_assert(held[i]->again);
+                cr_assert(held[i]->resubmitted);
             }
         }
     }
@@ -255,7 +256,8 @@ static void torn_of(uint64_t features, enum death death, unsigned victim)
         cr_assert_lt(n, 4);
         cr_assert_not(again[n], "%u twice", n);
         again[n] = true;
-        cr_assert_eq(chain->again, n < 3 && !(death == UNRECORDED && n == 2));
+        cr_assert_eq(chain->resubmitted,
+                     n < 3 && !(death == UNRECORDED && n == 2));
         ring_give(&b.ring, chain, 0);
     }
     cr_assert_not(b.ring.broken, "%s", b.ring.error);

@@ -11,6 +11,7 @@
 
 #include <criterion/criterion.h>
 
+#include "devices/backends/gather.h"
 #include "devices/virtio.h"
 #include "tests/unit/driver.h"
 
@@ -270,21 +271,21 @@ static void interrupts_of(uint64_t features)
     struct buffer one = { DATA, 5, true };
 
     bench_start(&b, 8, features);
-    cr_assert_not(ring_must_tell(&b.ring));
+    cr_assert_not(ring_must_notify(&b.ring));
     for (unsigned turn = 0; turn < 100; turn++) {
         cr_assert_not(driver_listen(&b.driver, 0));
         cr_assert_geq(driver_add(&b.driver, &one, 1), 0);
         serve_all(&b.ring);
-        cr_assert_not(ring_must_tell(&b.ring), "turn %u", turn);
+        cr_assert_not(ring_must_notify(&b.ring), "turn %u", turn);
 
         cr_assert(driver_listen(&b.driver, 1));
         cr_assert_eq(get_all(&b.driver), 1);
         cr_assert_not(driver_listen(&b.driver, 1));
-        cr_assert_not(ring_must_tell(&b.ring));
+        cr_assert_not(ring_must_notify(&b.ring));
         cr_assert_geq(driver_add(&b.driver, &one, 1), 0);
         serve_all(&b.ring);
-        cr_assert(ring_must_tell(&b.ring), "turn %u", turn);
-        cr_assert_not(ring_must_tell(&b.ring));
+        cr_assert(ring_must_notify(&b.ring), "turn %u", turn);
+        cr_assert_not(ring_must_notify(&b.ring));
         cr_assert_eq(get_all(&b.driver), 1);
 
         /* at the third only */
@@ -294,7 +295,8 @@ static void interrupts_of(uint64_t features)
 
             cr_assert_geq(driver_add(&b.driver, &one, 1), 0);
             serve_all(&b.ring);
-            cr_assert_eq(ring_must_tell(&b.ring), now, "turn %u, %u", turn, i);
+            cr_assert_eq(ring_must_notify(&b.ring), now, "turn %u, %u", turn,
+                         i);
         }
         cr_assert_eq(get_all(&b.driver), 4);
 
@@ -303,7 +305,7 @@ static void interrupts_of(uint64_t features)
         for (unsigned i = 0; i < 5; i++)
             cr_assert_geq(driver_add(&b.driver, &one, 1), 0);
         serve_all(&b.ring);
-        cr_assert(ring_must_tell(&b.ring));
+        cr_assert(ring_must_notify(&b.ring));
         cr_assert_eq(get_all(&b.driver), 5);
 
         /* a batch of the whole ring */
@@ -311,7 +313,7 @@ static void interrupts_of(uint64_t features)
         for (unsigned i = 0; i < 8; i++)
             cr_assert_geq(driver_add(&b.driver, &one, 1), 0);
         serve_all(&b.ring);
-        cr_assert(ring_must_tell(&b.ring));
+        cr_assert(ring_must_notify(&b.ring));
         cr_assert_eq(get_all(&b.driver), 8);
     }
     bench_end(&b);
@@ -331,17 +333,17 @@ static void kicks_of(uint64_t features)
 
     bench_start(&b, 8, features);
     for (unsigned turn = 0; turn < 100; turn++) {
-        ring_quiet(&b.ring);
-        cr_assert_not(ring_listen(&b.ring));
+        ring_disable_kicks(&b.ring);
+        cr_assert_not(ring_enable_kicks(&b.ring));
         cr_assert_geq(driver_add(&b.driver, &one, 1), 0);
         cr_assert(driver_must_kick(&b.driver), "turn %u", turn);
-        ring_quiet(&b.ring);
+        ring_disable_kicks(&b.ring);
         cr_assert_geq(driver_add(&b.driver, &one, 1), 0);
         cr_assert_not(driver_must_kick(&b.driver), "turn %u", turn);
         /* the chains that came while quiet are not lost */
-        cr_assert(ring_listen(&b.ring));
+        cr_assert(ring_enable_kicks(&b.ring));
         serve_all(&b.ring);
-        cr_assert_not(ring_listen(&b.ring));
+        cr_assert_not(ring_enable_kicks(&b.ring));
         cr_assert_eq(get_all(&b.driver), 2);
     }
     bench_end(&b);
@@ -388,16 +390,16 @@ static void *device_side(void *arg)
     for (unsigned served = 0; served < CHAINS;) {
         struct chain *chain;
 
-        ring_quiet(ring);
+        ring_disable_kicks(ring);
         while ((chain = ring_take(ring))) {
             ring_give(ring, chain, 0);
             served++;
         }
         if (ring->broken)
             break;
-        if (ring_must_tell(ring))
+        if (ring_must_notify(ring))
             bell(s, &s->interrupts);
-        if (served < CHAINS && !ring_listen(ring))
+        if (served < CHAINS && !ring_enable_kicks(ring))
             sleep_for(s, &s->kicks);
     }
     return NULL;
@@ -495,8 +497,8 @@ Test(ring, refused)
         cr_assert_eq(b.ring.broken, rc < 0);
         if (rc < 0) {
             cr_assert_null(ring_take(&b.ring));
-            cr_assert_not(ring_listen(&b.ring));
-            ring_quiet(&b.ring);
+            cr_assert_not(ring_enable_kicks(&b.ring));
+            ring_disable_kicks(&b.ring);
         }
         bench_end(&b);
     }
@@ -730,7 +732,7 @@ Test(ring, crimes)
                            crimes[i].says);
         /* and it stays broken */
         cr_assert_null(ring_take(&b.ring));
-        cr_assert_not(ring_listen(&b.ring));
+        cr_assert_not(ring_enable_kicks(&b.ring));
         bench_end(&b);
     }
 }
@@ -815,7 +817,7 @@ static void noise_of(uint64_t features)
             if (++taken % 7 == 0)
                 break;
         }
-        ring_must_tell(&b.ring);
+        ring_must_notify(&b.ring);
         bench_end(&b);
     }
     cr_assert_gt(taken, 0);

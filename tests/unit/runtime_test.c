@@ -704,8 +704,8 @@ Test(runtime, options, .timeout = 30)
     } rows[] = {
         { { NULL }, 1, "give either --socket-path or --fd" },
         { { "--fd=0", "--socket-path=/tmp/x" }, 1, "give either" },
-        { { "--fd=x" }, 1, "--fd=x: not a number" },
-        { { "--fd=-1" }, 1, "--fd=-1: not a number" },
+        { { "--fd=x" }, 1, "--fd=x: give a number from 0" },
+        { { "--fd=-1" }, 1, "--fd=-1: give a number from 0" },
         { { "--fd=999" }, 1, "--fd=999: Bad file descriptor" },
         { { "--nonsense" }, 1, "nonsense" },
         { { "--fd=0", "more" }, 1, "more: not an option" },
