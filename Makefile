@@ -81,7 +81,12 @@ $(O)/flags: FORCE
 	@echo '$(CC) $(ALL)' | cmp -s - $@ || echo '$(CC) $(ALL)' > $@
 
 $(O)/backends/husk-block: LIBS = -luring
-$(O)/backends/husk-net: $(O)/obj/devices/backends/netfilter.o
+BLOCK = $(addprefix devices/backends/,block_request.c disk.c)
+$(O)/backends/husk-block: $(call obj,$(BLOCK))
+$(O)/backends/husk-console: $(call obj,$(addprefix devices/backends/,backlog.c \
+  terminal.c))
+$(O)/backends/husk-net: $(call obj,$(addprefix devices/backends/,netfilter.c \
+  mac.c stream.c tap.c))
 $(O)/backends/husk-%: $(call obj,$(RUNTIME)) $(O)/obj/devices/backends/%.o
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(ALL) $(SHIP) -o $@ $^ -lev -lm $(LIBS)

@@ -21,8 +21,8 @@ GUEST_HELP = tests/guest/embed.c tests/guest/run.c tests/guest/harness.c tests/g
 UNIT += backend_uring
 UNIT_HELP += tests/unit/blk.c
 $(O)/tests/unit: | $(O)/tests/husk-block-held
-$(O)/tests/husk-block-held: $(call obj,$(RUNTIME) devices/backends/block.c \
-  tests/unit/uring.c)
+$(O)/tests/husk-block-held: $(call obj,$(RUNTIME) $(BLOCK) \
+  devices/backends/block.c tests/unit/uring.c)
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(ALL) -o $@ $^ -lev -lm
 

@@ -11,45 +11,22 @@
 #include <fcntl.h>
 #include <liburing.h>
 #include <linux/falloc.h>
-#include <linux/fs.h>
 #include <string.h>
-#include <sys/ioctl.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
-#include "devices/backends/block.h"
+#include "devices/backends/block_layout.h"
+#include "devices/backends/block_request.h"
+#include "devices/backends/disk.h"
 #include "devices/backends/runtime.h"
 
 #define SEG_MAX       126u
-#define MAX_SEGMENTS  16u
-#define MAX_SECTORS   (1u << 22) /* of a segment: 2 GiB */
 #define DEPTH         128u
 #define ZEROES        65536u
 #define RETRY_SECONDS 0.001
 
-struct request {
-    struct request *next; /* free ones */
-    struct queue *queue;
-    struct chain *chain;
-    uint8_t *status;
-    uint32_t type;
-    struct iovec *iov; /* what is left to read or write */
-    unsigned n_iov;
-    uint64_t offset;
-    size_t left, done;
-    struct segment segment[MAX_SEGMENTS];
-    unsigned n_segments;
-    struct iovec zero;  /* being written; empty: fallocate does it */
-    bool synchronising; /* the segments are done, their fdatasync is not */
-};
-
 struct block {
-    const char *path;
+    struct disk disk;
     const char *serial;
-    int fd;
-    bool read_only, is_device;
-    bool no_zero_range; /* the file system can't; zeroes are written */
-    uint64_t sectors;
+    bool no_zero_range; /* the file system lacks it: zeros are written */
     bool has_uring;
     struct io_uring uring;
     ev_io completed;
@@ -68,12 +45,6 @@ static void finish(struct block *blk, struct request *r, enum status status)
     blk->free = r;
 }
 
-/* Whether count sectors from sector on are on the disk. */
-static bool on_disk(const struct block *blk, uint64_t sector, uint64_t count)
-{
-    return sector <= blk->sectors && count <= blk->sectors - sector;
-}
-
 /* In write-through mode a request completes when its data is durable. */
 static bool write_through(const struct device *dev)
 {
@@ -82,7 +53,7 @@ static bool write_through(const struct device *dev)
 
 static void prepare_fsync(const struct block *blk, struct io_uring_sqe *sqe)
 {
-    io_uring_prep_fsync(sqe, blk->fd, IORING_FSYNC_DATASYNC);
+    io_uring_prep_fsync(sqe, blk->disk.fd, IORING_FSYNC_DATASYNC);
 }
 
 static void prepare_zeroes(struct block *blk, const struct device *dev,
@@ -95,10 +66,11 @@ static void prepare_zeroes(struct block *blk, const struct device *dev,
         prepare_fsync(blk, sqe);
     } else if (blk->no_zero_range) {
         r->zero = (struct iovec){ blk->zeroes, size < ZEROES ? size : ZEROES };
-        io_uring_prep_writev2(sqe, blk->fd, &r->zero, 1, seg->sector * SECTOR,
+        io_uring_prep_writev2(sqe, blk->disk.fd, &r->zero, 1,
+                              seg->sector * SECTOR,
                               write_through(dev) ? RWF_DSYNC : 0);
     } else {
-        io_uring_prep_fallocate(sqe, blk->fd,
+        io_uring_prep_fallocate(sqe, blk->disk.fd,
                                 FALLOC_FL_KEEP_SIZE |
                                     (seg->flags & UNMAP ? FALLOC_FL_PUNCH_HOLE
                                                         : FALLOC_FL_ZERO_RANGE),
@@ -118,15 +90,15 @@ static void issue(struct block *blk, struct device *dev, struct request *r)
     }
     switch (r->type) {
     case TYPE_IN:
-        io_uring_prep_readv(sqe, blk->fd, r->iov, r->n_iov, r->offset);
+        io_uring_prep_readv(sqe, blk->disk.fd, r->iov, r->n_iov, r->offset);
         break;
     case TYPE_OUT:
-        io_uring_prep_writev2(sqe, blk->fd, r->iov, r->n_iov, r->offset,
+        io_uring_prep_writev2(sqe, blk->disk.fd, r->iov, r->n_iov, r->offset,
                               write_through(dev) ? RWF_DSYNC : 0);
         break;
     case TYPE_DISCARD:
         io_uring_prep_fallocate(
-            sqe, blk->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+            sqe, blk->disk.fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
             (off_t)(seg->sector * SECTOR), (off_t)seg->sectors * SECTOR);
         break;
     case TYPE_WRITE_ZEROES:
@@ -136,18 +108,6 @@ static void issue(struct block *blk, struct device *dev, struct request *r)
         prepare_fsync(blk, sqe);
     }
     io_uring_sqe_set_data(sqe, r);
-}
-
-/* The first segment is done with, or only its first sectors are. */
-static void advance(struct request *r, uint32_t sectors)
-{
-    r->segment[0].sector += sectors;
-    r->segment[0].sectors -= sectors;
-    while (r->n_segments && !r->segment[0].sectors) {
-        r->n_segments--;
-        memmove(r->segment, r->segment + 1,
-                r->n_segments * sizeof r->segment[0]);
-    }
 }
 
 /* An operation of r ended with res. */
@@ -175,7 +135,7 @@ static void complete(struct block *blk, struct device *dev, struct request *r,
         if (res == -EOPNOTSUPP) /* it was a hint */
             res = 0;
         if (res >= 0) {
-            advance(r, r->segment[0].sectors);
+            request_advance(r, r->segment[0].sectors);
             again = r->n_segments;
         }
         break;
@@ -185,8 +145,8 @@ static void complete(struct block *blk, struct device *dev, struct request *r,
         if (res == -EOPNOTSUPP && !r->zero.iov_len) {
             blk->no_zero_range = again = true;
         } else if (res >= 0) {
-            advance(r, r->zero.iov_len ? (uint32_t)res / SECTOR
-                                       : r->segment[0].sectors);
+            request_advance(r, r->zero.iov_len ? (uint32_t)res / SECTOR
+                                               : r->segment[0].sectors);
             again = r->n_segments;
             if (!again && write_through(dev))
                 again = r->synchronising = true;
@@ -252,117 +212,6 @@ static void on_retry(struct ev_loop *loop, ev_timer *w, int events)
     turn(dev->state, dev);
 }
 
-static enum status begin_data(struct block *blk, struct request *r,
-                              uint64_t sector)
-{
-    struct chain *c = r->chain;
-
-    if (r->type == TYPE_OUT) {
-        if (blk->read_only)
-            return STATUS_IOERR;
-        r->iov = c->readable;
-        r->n_iov = c->n_readable;
-        r->left = c->readable_size - HEADER_SIZE;
-        iov_trim(&r->iov, &r->n_iov, HEADER_SIZE);
-    } else {
-        r->iov = c->writable;
-        r->n_iov = c->n_writable;
-        r->left = c->writable_size - 1;
-        if (!--r->iov[r->n_iov - 1].iov_len) /* the status is no data */
-            r->n_iov--;
-    }
-    if (r->left % SECTOR || !on_disk(blk, sector, r->left / SECTOR))
-        return STATUS_IOERR;
-    r->offset = sector * SECTOR;
-    return r->left ? STATUS_PENDING : STATUS_OK;
-}
-
-static enum status begin_segments(struct block *blk, struct request *r)
-{
-    const struct chain *c = r->chain;
-    size_t size = c->readable_size - HEADER_SIZE;
-    uint32_t allowed = r->type == TYPE_WRITE_ZEROES ? UNMAP : 0;
-
-    if (blk->read_only)
-        return STATUS_IOERR;
-    if (!size || size % sizeof r->segment[0] || size > sizeof r->segment)
-        return STATUS_IOERR;
-    chain_read(c, HEADER_SIZE, r->segment, size);
-    r->n_segments = (unsigned)(size / sizeof r->segment[0]);
-    for (unsigned i = 0; i < r->n_segments; i++) {
-        struct segment *seg = &r->segment[i];
-
-        seg->sector = le64toh(seg->sector);
-        seg->sectors = le32toh(seg->sectors);
-        seg->flags = le32toh(seg->flags);
-        if (seg->flags & ~allowed)
-            return STATUS_UNSUPP;
-        if (seg->sectors > MAX_SECTORS ||
-            !on_disk(blk, seg->sector, seg->sectors))
-            return STATUS_IOERR;
-    }
-    advance(r, 0); /* empty ones need nothing */
-    return r->n_segments ? STATUS_PENDING : STATUS_OK;
-}
-
-static enum status get_id(struct block *blk, struct request *r)
-{
-    char id[ID_SIZE] = { 0 };
-    size_t room = r->chain->writable_size - 1;
-
-    memcpy(id, blk->serial, strlen(blk->serial));
-    r->done = chain_write(r->chain, 0, id, room < sizeof id ? room : sizeof id);
-    return STATUS_OK;
-}
-
-static enum status begin(struct block *blk, struct request *r, uint64_t sector)
-{
-    switch (r->type) {
-    case TYPE_IN:
-    case TYPE_OUT:
-        return begin_data(blk, r, sector);
-    case TYPE_FLUSH:
-        return STATUS_PENDING;
-    case TYPE_GET_ID:
-        return get_id(blk, r);
-    case TYPE_DISCARD:
-    case TYPE_WRITE_ZEROES:
-        return begin_segments(blk, r);
-    default:
-        return STATUS_UNSUPP;
-    }
-}
-
-/* A request that has no place for its header or status is the end of it. */
-static bool parse(struct request *r, struct queue *queue, struct chain *chain,
-                  uint64_t *sector)
-{
-    struct {
-        uint32_t type, reserved;
-        uint64_t sector;
-    } header;
-
-    if (chain_read(chain, 0, &header, sizeof header) < sizeof header ||
-        !chain->writable_size) {
-        queue_break(queue, "a request without header or status");
-        queue_give(queue, chain, 0);
-        return false;
-    }
-
-    const struct iovec *last = &chain->writable[chain->n_writable - 1];
-
-    r->queue = queue;
-    r->chain = chain;
-    r->status = (uint8_t *)last->iov_base + last->iov_len - 1;
-    r->type = le32toh(header.type);
-    r->left = r->done = 0;
-    r->n_segments = 0;
-    r->zero.iov_len = 0;
-    r->synchronising = false;
-    *sector = le64toh(header.sector);
-    return true;
-}
-
 static void block_handle(struct queue *queue)
 {
     struct device *dev = queue_device(queue);
@@ -371,13 +220,12 @@ static void block_handle(struct queue *queue)
 
     while (blk->free && (chain = queue_take(queue))) {
         struct request *r = blk->free;
-        uint64_t sector;
 
-        if (!parse(r, queue, chain, &sector))
+        if (!request_parse(r, queue, chain))
             break;
         blk->free = r->next;
 
-        enum status status = begin(blk, r, sector);
+        enum status status = request_begin(r, &blk->disk, blk->serial);
 
         if (status == STATUS_PENDING)
             issue(blk, dev, r);
@@ -389,54 +237,20 @@ static void block_handle(struct queue *queue)
     turn(blk, dev);
 }
 
-static int read_size(struct device *dev)
-{
-    struct block *blk = dev->state;
-    struct stat st;
-    uint64_t size;
-
-    if (fstat(blk->fd, &st) < 0)
-        return complain("%s: %s", blk->path, strerror(errno));
-    size = (uint64_t)st.st_size;
-    blk->is_device = S_ISBLK(st.st_mode);
-    if (!blk->is_device && !S_ISREG(st.st_mode))
-        return complain("%s: neither a file nor a block device", blk->path);
-    if (blk->is_device && ioctl(blk->fd, BLKGETSIZE64, &size) < 0)
-        return complain("%s: %s", blk->path, strerror(errno));
-    if (size % SECTOR)
-        complain("%s: the last %u bytes are no whole sector", blk->path,
-                 (unsigned)(size % SECTOR));
-    blk->sectors = size / SECTOR;
-    device_put64(dev, CONFIG_CAPACITY, blk->sectors);
-    return 0;
-}
-
 static void fill_config(struct device *dev)
 {
     const struct block *blk = dev->state;
-    unsigned logical = SECTOR, physical = SECTOR, exponent = 0;
+    unsigned logical, exponent;
 
-    if (blk->is_device) {
-        int size;
-
-        if (!ioctl(blk->fd, BLKSSZGET, &size) && size > 0)
-            logical = physical = (unsigned)size;
-        ioctl(blk->fd, BLKPBSZGET, &physical);
-    } else {
-        struct stat st;
-
-        if (!fstat(blk->fd, &st) && st.st_blksize <= 65536)
-            physical = (unsigned)st.st_blksize;
-    }
-    while (exponent < 8 && logical << (exponent + 1) <= physical)
-        exponent++;
+    disk_geometry(&blk->disk, &logical, &exponent);
+    device_put64(dev, CONFIG_CAPACITY, blk->disk.sectors);
     device_put32(dev, CONFIG_SEG_MAX, SEG_MAX);
     device_put32(dev, CONFIG_BLK_SIZE, logical);
     dev->config[CONFIG_PHYSICAL_EXP] = (uint8_t)exponent;
     device_put16(dev, CONFIG_MIN_IO, 1);
     dev->config[CONFIG_WRITEBACK] = 1;
     device_put16(dev, CONFIG_NUM_QUEUES, (uint16_t)dev->shape.max_vqs);
-    if (blk->read_only)
+    if (blk->disk.read_only)
         return;
     device_put32(dev, CONFIG_MAX_DISCARD, MAX_SECTORS);
     device_put32(dev, CONFIG_MAX_DISCARD_SEG, MAX_SEGMENTS);
@@ -450,16 +264,11 @@ static int block_init(struct device *dev)
 {
     struct block *blk = dev->state;
 
-    if (!blk->path)
-        return complain("--file is needed (see --help)");
-    blk->fd = open(blk->path, (blk->read_only ? O_RDONLY : O_RDWR) | O_CLOEXEC);
-    if (blk->fd < 0)
-        return complain("%s: %s", blk->path, strerror(errno));
-    if (read_size(dev) < 0)
+    if (disk_open(&blk->disk) < 0)
         return -1;
     fill_config(dev);
     dev->shape.features |=
-        blk->read_only ? F_RO : F_CONFIG_WCE | F_DISCARD | F_WRITE_ZEROES;
+        blk->disk.read_only ? F_RO : F_CONFIG_WCE | F_DISCARD | F_WRITE_ZEROES;
     if (dev->shape.max_vqs > 1)
         dev->shape.features |= F_MQ;
 
@@ -487,8 +296,7 @@ static void block_fini(struct device *dev)
         ev_io_stop(dev->loop, &blk->completed);
         io_uring_queue_exit(&blk->uring);
     }
-    if (blk->fd >= 0)
-        close(blk->fd);
+    disk_close(&blk->disk);
 }
 
 /* The driver may switch between write-back and write-through, nothing else. */
@@ -512,23 +320,25 @@ static void choose_mode(struct device *dev)
 
 static void block_hangup(struct device *dev)
 {
-    const struct block *blk = dev->state;
-    uint64_t before = blk->sectors;
+    struct block *blk = dev->state;
+    uint64_t before = blk->disk.sectors;
 
-    if (read_size(dev) == 0 && blk->sectors != before)
-        device_config_changed(dev);
+    if (disk_measure(&blk->disk) < 0 || blk->disk.sectors == before)
+        return;
+    device_put64(dev, CONFIG_CAPACITY, blk->disk.sectors);
+    device_config_changed(dev);
 }
 
 static int set_file(struct device *dev, const char *value)
 {
-    ((struct block *)dev->state)->path = value;
+    ((struct block *)dev->state)->disk.path = value;
     return 0;
 }
 
 static int set_read_only(struct device *dev, const char *value)
 {
     (void)value;
-    ((struct block *)dev->state)->read_only = true;
+    ((struct block *)dev->state)->disk.read_only = true;
     return 0;
 }
 
@@ -573,7 +383,7 @@ static const struct backend block = {
 
 int main(int argc, char **argv)
 {
-    static struct block state = { .serial = "husk", .fd = -1 };
+    static struct block state = { .serial = "husk", .disk = { .fd = -1 } };
 
     return backend_main(&block, &state, argc, argv);
 }

@@ -9,19 +9,17 @@
 #include <errno.h>
 #include <ev.h>
 #include <fcntl.h>
-#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/ioctl.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
-#include <termios.h>
 #include <unistd.h>
 
+#include "devices/backends/backlog.h"
 #include "devices/backends/listener.h"
 #include "devices/backends/runtime.h"
+#include "devices/backends/terminal.h"
 
 #define F_SIZE        (UINT64_C(1) << 0)
 #define F_EMERG_WRITE (UINT64_C(1) << 2)
@@ -31,9 +29,7 @@ enum { RECEIVE, TRANSMIT };
 enum mode { NONE, TO_FILE, STDIO, PTY, SOCKET };
 
 #define MAX_PIECES   64
-#define MAX_BACKLOG  (1u << 20) /* bytes of stopped queues */
-#define LOOK_SECONDS 0.1        /* how often a pseudo-terminal is looked at */
-#define ESCAPE       1          /* Ctrl-A */
+#define LOOK_SECONDS 0.1 /* how often a pseudo-terminal is looked at */
 
 struct console {
     struct device *dev;
@@ -49,8 +45,7 @@ struct console {
     struct queue *tx;
     struct chain *chain; /* being sent, done bytes of it are */
     size_t done;
-    uint8_t *backlog; /* left by a queue that was stopped; goes first */
-    size_t backlog_size;
+    struct backlog backlog; /* goes first */
 
     ev_io readable, writable, accept;
     ev_timer look;
@@ -127,7 +122,7 @@ static ssize_t put(struct console *con, const struct iovec *iov, unsigned n)
          * One that left is noticed only now if the guest takes no input. The
          * rest of what it got a part of is not for the next.
          */
-        if (con->mode == SOCKET && !con->done && !con->backlog_size)
+        if (con->mode == SOCKET && !con->done && !con->backlog.size)
             let_in(con);
     }
     return (ssize_t)total;
@@ -136,14 +131,13 @@ static ssize_t put(struct console *con, const struct iovec *iov, unsigned n)
 /* Send what there is; true: all of it is gone. */
 static bool send_out(struct console *con)
 {
-    while (con->backlog_size) {
-        struct iovec iov = { con->backlog, con->backlog_size };
+    while (con->backlog.size) {
+        struct iovec iov = { con->backlog.bytes, con->backlog.size };
         ssize_t n = put(con, &iov, 1);
 
         if (n < 0)
             return false;
-        con->backlog_size -= (size_t)n;
-        memmove(con->backlog, con->backlog + n, con->backlog_size);
+        backlog_drop(&con->backlog, (size_t)n);
     }
     while (con->chain) {
         struct iovec iov[MAX_PIECES];
@@ -192,49 +186,7 @@ static void transmit(struct console *con, struct queue *queue)
     queue_hold(queue);
 }
 
-/* Keep bytes for later, as far as there is room. */
-static void keep(struct console *con, const struct chain *chain, size_t from)
-{
-    size_t size = chain->readable_size - from;
-    size_t room = MAX_BACKLOG - con->backlog_size;
-
-    if (size > room) {
-        complain("%zu bytes of output are lost: the queue stopped",
-                 size - room);
-        size = room;
-    }
-
-    uint8_t *grown = realloc(con->backlog, con->backlog_size + size);
-
-    if (!grown)
-        return;
-    con->backlog = grown;
-    con->backlog_size +=
-        chain_read(chain, from, grown + con->backlog_size, size);
-}
-
 /* receive */
-
-/* Take the escape sequences out of what was typed; what is left of it. */
-static size_t unescape(struct console *con, char *text, size_t size)
-{
-    size_t kept = 0;
-
-    for (size_t i = 0; i < size; i++) {
-        char c = text[i];
-
-        if (!con->escaped && c == ESCAPE) {
-            con->escaped = true;
-            continue;
-        }
-        if (con->escaped && c == 'x')
-            raise(SIGTERM);
-        else
-            text[kept++] = c;
-        con->escaped = false;
-    }
-    return kept;
-}
 
 /* Read into a chain: bytes, 0 if none of them count, -1: there are none. */
 static ssize_t get(struct console *con, const struct chain *chain)
@@ -244,9 +196,13 @@ static ssize_t get(struct console *con, const struct chain *chain)
     ssize_t n = read(con->in, text, room < sizeof text ? room : sizeof text);
 
     if (n > 0) {
-        size_t kept =
-            con->is_terminal ? unescape(con, text, (size_t)n) : (size_t)n;
+        size_t kept = (size_t)n;
+        bool quit = false;
 
+        if (con->is_terminal)
+            kept = terminal_unescape(&con->escaped, text, kept, &quit);
+        if (quit)
+            raise(SIGTERM);
         return (ssize_t)chain_write(chain, 0, text, kept);
     }
     if (n < 0 && errno == EINTR)
@@ -312,7 +268,7 @@ static void console_stop(struct queue *queue)
         return;
     }
     if (con->chain) {
-        keep(con, con->chain, con->done);
+        backlog_add(&con->backlog, con->chain, con->done);
         queue_give(queue, con->chain, 0);
     }
     con->chain = NULL;
@@ -341,7 +297,7 @@ static int console_write_config(struct device *dev, uint32_t offset,
         return -EPERM;
     memcpy(&byte, data, 1);
     iov.iov_base = &byte;
-    if (!con->backlog_size && !con->chain)
+    if (!con->backlog.size && !con->chain)
         put(con, &iov, 1);
     return 0;
 }
@@ -362,10 +318,10 @@ static void set_size(struct console *con, unsigned cols, unsigned rows)
 
 static void look_at_size(struct console *con, int fd)
 {
-    struct winsize size;
+    uint16_t cols, rows;
 
-    if (!con->fixed_size && !ioctl(fd, TIOCGWINSZ, &size))
-        set_size(con, size.ws_col, size.ws_row);
+    if (!con->fixed_size && terminal_size(fd, &cols, &rows))
+        set_size(con, cols, rows);
 }
 
 static void on_winch(struct ev_loop *loop, ev_signal *w, int events)
@@ -388,14 +344,13 @@ static void on_accept(struct ev_loop *loop, ev_io *w, int events)
 static void on_look(struct ev_loop *loop, ev_timer *w, int events)
 {
     struct console *con = w->data;
-    struct pollfd p = { .fd = con->pty };
+    bool connected = terminal_connected(con->pty);
 
     (void)loop, (void)events;
     look_at_size(con, con->pty);
-    poll(&p, 1, 0);
-    if (!(p.revents & POLLHUP) && con->out < 0)
+    if (connected && con->out < 0)
         meet_peer(con, con->pty);
-    else if (p.revents & POLLHUP && con->out >= 0)
+    else if (!connected && con->out >= 0)
         hang_up(con);
 }
 
@@ -411,40 +366,17 @@ static int open_file(struct console *con)
     return 0;
 }
 
-/*
- * A descriptor of our own that does not block, so that whoever shares the
- * standard one with us keeps a blocking one.
- */
-static int own(int fd, int flags)
-{
-    char path[32];
-    struct stat st;
-    int copy = -1;
-
-    if (fstat(fd, &st) < 0)
-        return -1;
-    snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
-    if (S_ISCHR(st.st_mode) || S_ISFIFO(st.st_mode))
-        copy = open(path, flags | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
-    if (copy < 0 && (copy = fcntl(fd, F_DUPFD_CLOEXEC, 3)) >= 0)
-        fcntl(copy, F_SETFL, fcntl(copy, F_GETFL) | O_NONBLOCK);
-    return copy;
-}
-
 static int open_stdio(struct console *con)
 {
-    con->in = own(STDIN_FILENO, O_RDONLY);
-    con->out = own(STDOUT_FILENO, O_WRONLY);
+    con->in = terminal_own(STDIN_FILENO, O_RDONLY);
+    con->out = terminal_own(STDOUT_FILENO, O_WRONLY);
     if (con->out < 0)
-        return complain("standard output: %s", strerror(errno));
-    if (tcgetattr(STDIN_FILENO, &con->before) < 0)
-        return 0;
+        return complain("--stdio: standard output: %s", strerror(errno));
 
-    struct termios raw = con->before;
+    int rc = terminal_raw(STDIN_FILENO, &con->before);
 
-    cfmakeraw(&raw);
-    if (tcsetattr(STDIN_FILENO, TCSANOW, &raw) < 0)
-        return complain("terminal: %s", strerror(errno));
+    if (rc <= 0)
+        return rc;
     con->is_terminal = true;
     look_at_size(con, STDIN_FILENO);
     ev_signal_init(&con->winch, on_winch, SIGWINCH);
@@ -455,27 +387,10 @@ static int open_stdio(struct console *con)
 
 static int open_pty(struct console *con)
 {
-    struct winsize size = { .ws_col = 80, .ws_row = 24 };
-    struct termios raw;
-    int fd = posix_openpt(O_RDWR | O_NOCTTY | O_CLOEXEC | O_NONBLOCK);
-    const char *name;
-
-    con->pty = fd;
-    if (fd < 0 || grantpt(fd) < 0 || unlockpt(fd) < 0 || !(name = ptsname(fd)))
-        return complain("pseudo-terminal: %s", strerror(errno));
-
-    /* opened and closed once, or it would not show that it is not open */
-    int other = open(name, O_RDWR | O_NOCTTY | O_CLOEXEC);
-
-    if (other < 0 || tcgetattr(other, &raw) < 0)
-        return complain("%s: %s", name, strerror(errno));
-    cfmakeraw(&raw);
-    tcsetattr(other, TCSANOW, &raw);
-    ioctl(other, TIOCSWINSZ, &size);
-    close(other);
-    printf("%s\n", name);
-    fflush(stdout);
-    look_at_size(con, fd);
+    con->pty = terminal_open_pty();
+    if (con->pty < 0)
+        return -1;
+    look_at_size(con, con->pty);
     ev_timer_init(&con->look, on_look, 0., LOOK_SECONDS);
     con->look.data = con;
     ev_timer_start(con->dev->loop, &con->look);
@@ -521,7 +436,7 @@ static void console_fini(struct device *dev)
     if (con->is_terminal)
         tcsetattr(STDIN_FILENO, TCSADRAIN, &con->before);
     listener_close(&con->listener);
-    free(con->backlog);
+    backlog_clear(&con->backlog);
 }
 
 static int set_mode(struct device *dev, enum mode mode, const char *path)

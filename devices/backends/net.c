@@ -10,17 +10,16 @@
 #include <errno.h>
 #include <ev.h>
 #include <fcntl.h>
-#include <linux/if.h>
-#include <linux/if_tun.h>
-#include <stdio.h>
 #include <string.h>
-#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 #include "devices/backends/listener.h"
+#include "devices/backends/mac.h"
 #include "devices/backends/netfilter.h"
 #include "devices/backends/runtime.h"
+#include "devices/backends/stream.h"
+#include "devices/backends/tap.h"
 
 #define F_MTU    (UINT64_C(1) << 3)
 #define F_MAC    (UINT64_C(1) << 5)
@@ -38,23 +37,20 @@ enum mode { NONE, TAP, LISTEN, CONNECT };
 
 #define LINK_UP     1u
 #define HEADER_SIZE 12u /* struct virtio_net_hdr of VERSION_1 */
-#define PREFIX_SIZE 4u
 #define MIN_FRAME   14u
-#define MAX_FRAME   65550u
+#define MAX_FRAME   STREAM_MAX_FRAME
 
 struct net {
     struct device *dev;
     enum mode mode;
     const char *path; /* or the tap's name */
     bool has_mac;
-    uint8_t mac[FILTER_MAC_SIZE]; /* what a reset goes back to */
-    int fd;                       /* tap or peer; -1: none */
+    uint8_t mac[MAC_SIZE]; /* what a reset goes back to */
+    int fd;                /* tap or peer; -1: none */
     struct listener listener;
     struct filter filter;
 
-    /* the socket's bytes: frames and their lengths, from in_at to in_end */
-    size_t in_at, in_end;
-    uint8_t in[2 * (PREFIX_SIZE + MAX_FRAME)];
+    struct stream stream; /* from the socket */
 
     /* one frame on its way to the guest, if frame_size, after its header */
     size_t frame_size;
@@ -90,7 +86,8 @@ static void watch_input(struct net *net)
 static void meet_peer(struct net *net, int fd)
 {
     net->fd = fd;
-    net->in_at = net->in_end = net->out_at = net->out_end = 0;
+    stream_reset(&net->stream);
+    net->out_at = net->out_end = 0;
     set_link(net, true);
     watch_input(net);
 }
@@ -102,7 +99,8 @@ static void lose_peer(struct net *net, const char *why)
     ev_io_stop(net->dev->loop, &net->writable);
     close(net->fd);
     net->fd = -1;
-    net->in_at = net->in_end = net->out_at = net->out_end = 0;
+    stream_reset(&net->stream);
+    net->out_at = net->out_end = 0;
     set_link(net, false);
     if (net->mode == LISTEN)
         ev_io_start(net->dev->loop, &net->accept);
@@ -151,7 +149,7 @@ static void on_writable(struct ev_loop *loop, ev_io *w, int events)
 /* Copy a chain's frame to out, with what goes before it there. */
 static void load_out(struct net *net, const struct chain *chain)
 {
-    size_t lead = net->mode == TAP ? HEADER_SIZE : PREFIX_SIZE;
+    size_t lead = net->mode == TAP ? HEADER_SIZE : STREAM_PREFIX;
     size_t size = chain->readable_size - HEADER_SIZE;
     uint32_t prefix = htonl((uint32_t)size);
 
@@ -212,32 +210,23 @@ static bool next_from_tap(struct net *net)
 static bool next_from_socket(struct net *net)
 {
     for (;;) {
-        size_t have = net->in_end - net->in_at, n;
-        uint32_t size = 0;
+        int rc = stream_next(&net->stream, net->frame + HEADER_SIZE,
+                             &net->frame_size);
 
-        if (have >= PREFIX_SIZE) {
-            memcpy(&size, net->in + net->in_at, sizeof size);
-            size = ntohl(size);
-            if (size > MAX_FRAME) {
-                lose_peer(net, "a frame that is too long");
-                return false;
-            }
-        }
-        if (have >= PREFIX_SIZE && have - PREFIX_SIZE >= size) {
-            memcpy(net->frame + HEADER_SIZE, net->in + net->in_at + PREFIX_SIZE,
-                   size);
-            net->in_at += PREFIX_SIZE + size;
-            net->frame_size = size;
+        if (rc > 0)
             return true;
-        }
-        /* half of in is enough for any frame */
-        memmove(net->in, net->in + net->in_at, have);
-        net->in_at = 0;
-        net->in_end = have;
-        n = read_peer(net, net->in + have, sizeof net->in - have);
-        if (!n)
+        if (rc < 0) {
+            lose_peer(net, "a frame that is too long");
             return false;
-        net->in_end += n;
+        }
+
+        size_t size;
+        uint8_t *room = stream_room(&net->stream, &size);
+
+        size = read_peer(net, room, size);
+        if (!size)
+            return false;
+        stream_received(&net->stream, size);
     }
 }
 
@@ -337,7 +326,7 @@ static void net_start(struct queue *queue)
 
     if (queue_index(queue) != RECEIVE)
         return;
-    if (!net->frame_size && net->in_at == net->in_end) {
+    if (!net->frame_size && net->stream.at == net->stream.end) {
         queue_hold(queue);
         watch_input(net);
     }
@@ -358,7 +347,7 @@ static void net_reset(struct device *dev)
     struct net *net = dev->state;
 
     filter_reset(&net->filter);
-    memcpy(dev->config + CONFIG_MAC, net->mac, FILTER_MAC_SIZE);
+    memcpy(dev->config + CONFIG_MAC, net->mac, MAC_SIZE);
 }
 
 /* opening and options */
@@ -378,21 +367,11 @@ static void on_accept(struct ev_loop *loop, ev_io *w, int events)
 
 static int open_tap(struct net *net)
 {
-    struct ifreq ifr = { .ifr_flags = IFF_TAP | IFF_NO_PI | IFF_VNET_HDR };
-    int size = HEADER_SIZE;
+    int fd = tap_open(net->path, HEADER_SIZE);
 
-    if (!*net->path || strlen(net->path) >= sizeof ifr.ifr_name)
-        return complain("--tap=%s: 1 to %zu bytes are allowed", net->path,
-                        sizeof ifr.ifr_name - 1);
-    memcpy(ifr.ifr_name, net->path, strlen(net->path));
-    net->fd = open("/dev/net/tun", O_RDWR | O_NONBLOCK | O_CLOEXEC);
-    if (net->fd < 0)
-        return complain("/dev/net/tun: %s", strerror(errno));
-    if (ioctl(net->fd, TUNSETIFF, &ifr) < 0 ||
-        ioctl(net->fd, TUNSETVNETHDRSZ, &size) < 0 ||
-        ioctl(net->fd, TUNSETOFFLOAD, 0) < 0)
-        return complain("--tap=%s: %s", net->path, strerror(errno));
-    meet_peer(net, net->fd);
+    if (fd < 0)
+        return -1;
+    meet_peer(net, fd);
     return 0;
 }
 
@@ -417,17 +396,6 @@ static int open_connection(struct net *net)
     return 0;
 }
 
-/* An address that stays the same for the same peer: FNV-1a of its name. */
-static void make_mac(struct net *net)
-{
-    uint64_t hash = UINT64_C(0xcbf29ce484222325);
-
-    for (const char *c = net->path; *c; c++)
-        hash = (hash ^ (uint8_t)*c) * UINT64_C(0x100000001b3);
-    memcpy(net->mac, &hash, sizeof net->mac);
-    net->mac[0] = (net->mac[0] & 0xfc) | 0x02; /* local, of one station */
-}
-
 static int net_init(struct device *dev)
 {
     struct net *net = dev->state;
@@ -436,7 +404,7 @@ static int net_init(struct device *dev)
     if (net->mode == NONE)
         return complain("one of --tap, --unix and --unix-connect is needed");
     if (!net->has_mac)
-        make_mac(net);
+        mac_of_name(net->path, net->mac);
     ev_init(&net->readable, on_readable);
     ev_init(&net->writable, on_writable);
     net->readable.data = net->writable.data = net;
@@ -485,16 +453,11 @@ static int set_connect(struct device *dev, const char *value)
 static int set_mac(struct device *dev, const char *value)
 {
     struct net *net = dev->state;
-    unsigned byte[FILTER_MAC_SIZE];
-    char end;
 
-    if (strlen(value) != 17 ||
-        sscanf(value, "%2x:%2x:%2x:%2x:%2x:%2x%c", &byte[0], &byte[1], &byte[2],
-               &byte[3], &byte[4], &byte[5], &end) != 6 ||
-        byte[0] & 1)
-        return complain("--mac=%s: no address of one station", value);
-    for (unsigned i = 0; i < FILTER_MAC_SIZE; i++)
-        net->mac[i] = (uint8_t)byte[i];
+    if (!mac_parse(value, net->mac))
+        return complain("--mac=%s: give the address of one station, such as "
+                        "52:54:00:12:34:56",
+                        value);
     net->has_mac = true;
     return 0;
 }

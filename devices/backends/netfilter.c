@@ -42,13 +42,13 @@ static bool take_table(struct filter_table *table, const uint8_t **data,
         return false;
     memcpy(&n, *data, sizeof n);
     n = le32toh(n);
-    if (n > (*size - sizeof n) / FILTER_MAC_SIZE)
+    if (n > (*size - sizeof n) / MAC_SIZE)
         return false;
     table->overflow = n > FILTER_MAX_MACS;
     table->n = table->overflow ? 0 : n;
-    memcpy(table->mac, *data + sizeof n, table->n * FILTER_MAC_SIZE);
-    *data += sizeof n + n * FILTER_MAC_SIZE;
-    *size -= sizeof n + n * FILTER_MAC_SIZE;
+    memcpy(table->mac, *data + sizeof n, table->n * MAC_SIZE);
+    *data += sizeof n + n * MAC_SIZE;
+    *size -= sizeof n + n * MAC_SIZE;
     return true;
 }
 
@@ -68,10 +68,9 @@ static uint8_t set_tables(struct filter *f, uint64_t features,
 static uint8_t set_address(uint64_t features, const uint8_t *data, size_t size,
                            uint8_t *mac)
 {
-    if (!(features & FILTER_F_CTRL_MAC_ADDR) || size != FILTER_MAC_SIZE ||
-        data[0] & 1)
+    if (!(features & FILTER_F_CTRL_MAC_ADDR) || size != MAC_SIZE || data[0] & 1)
         return ANSWER_ERROR;
-    memcpy(mac, data, FILTER_MAC_SIZE);
+    memcpy(mac, data, MAC_SIZE);
     return ANSWER_OK;
 }
 
@@ -92,7 +91,7 @@ uint8_t filter_command(struct filter *f, uint64_t features,
 static bool in_table(const struct filter_table *table, const uint8_t *address)
 {
     for (unsigned i = 0; i < table->n; i++) {
-        if (!memcmp(table->mac[i], address, FILTER_MAC_SIZE))
+        if (!memcmp(table->mac[i], address, MAC_SIZE))
             return true;
     }
     return table->overflow;
@@ -101,17 +100,17 @@ static bool in_table(const struct filter_table *table, const uint8_t *address)
 bool filter_passes(const struct filter *f, const uint8_t *frame,
                    const uint8_t *mac)
 {
-    static const uint8_t broadcast[FILTER_MAC_SIZE] = { 0xff, 0xff, 0xff,
-                                                        0xff, 0xff, 0xff };
+    static const uint8_t broadcast[MAC_SIZE] = { 0xff, 0xff, 0xff,
+                                                 0xff, 0xff, 0xff };
 
     if (f->mode.promiscuous)
         return true;
-    if (!memcmp(frame, broadcast, FILTER_MAC_SIZE))
+    if (!memcmp(frame, broadcast, MAC_SIZE))
         return !f->mode.no_broadcast;
     if (frame[0] & 1)
         return !f->mode.no_multicast &&
                (f->mode.all_multicast || in_table(&f->multicast, frame));
     return !f->mode.no_unicast &&
-           (f->mode.all_unicast || !memcmp(frame, mac, FILTER_MAC_SIZE) ||
+           (f->mode.all_unicast || !memcmp(frame, mac, MAC_SIZE) ||
             in_table(&f->unicast, frame));
 }

@@ -9,11 +9,12 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define FILTER_MAC_SIZE 6u
+#include "devices/backends/mac.h"
+
 #define FILTER_MAX_MACS 64u /* of each kind; more are all taken in */
 
 /* a class, a command, and two tables of at most 1024 addresses together */
-#define FILTER_MAX_COMMAND (2u + 8u + 1024u * FILTER_MAC_SIZE)
+#define FILTER_MAX_COMMAND (2u + 8u + 1024u * MAC_SIZE)
 
 #define FILTER_F_CTRL_VQ       (UINT64_C(1) << 17)
 #define FILTER_F_CTRL_RX       (UINT64_C(1) << 18)
@@ -26,7 +27,7 @@
 struct filter_table {
     unsigned n;
     bool overflow;
-    uint8_t mac[FILTER_MAX_MACS][FILTER_MAC_SIZE];
+    uint8_t mac[FILTER_MAX_MACS][MAC_SIZE];
 };
 
 struct filter {

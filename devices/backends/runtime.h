@@ -10,6 +10,7 @@
  * struct session_calls, or a watcher of the loop.
  *
  *   block console loop net rng | the devices, each with its main()
+ *   block_request | what a driver wants of a disk
  *   runtime | options, signals, one connection after another
  *   message | which function acts on which request
  *   request_memory request_ring | what each of them does
@@ -22,9 +23,10 @@
  *   record | what both have in common
  *   packed split | the formats in guest memory
  *   gather | a chain while its descriptors are read
- *   ring_state chain layout netfilter | data that others work on
+ *   ring_state layout | data that others work on
  *   memory backend | guest memory; what a device is to the runtime
- *   complain | messages to the user
+ *   disk tap terminal backlog netfilter | parts of devices
+ *   complain chain stream mac block_layout | messages to the user; data alone
  *
  * Every program takes:
  *   --socket-path=PATH     listen there, serve one front-end after another

@@ -565,9 +565,9 @@ Test(backend_net, options, .timeout = 30)
         { { "--tap=x", "--unix=y" }, "only one of --tap" },
         { { "--tap=" }, "1 to 15 bytes" },
         { { "--tap=0123456789012345" }, "1 to 15 bytes" },
-        { { "--mac=52:54:00:12:34" }, "no address of one station" },
-        { { "--mac=53:54:00:12:34:56" }, "no address of one station" },
-        { { "--mac=52:54:00:12:34:5g" }, "no address of one station" },
+        { { "--mac=52:54:00:12:34" }, "give the address of one station" },
+        { { "--mac=53:54:00:12:34:56" }, "give the address of one station" },
+        { { "--mac=52:54:00:12:34:5g" }, "give the address of one station" },
         { { "--mtu=67" }, "--mtu=67: give a number from 68 to 65535" },
     };
 

@@ -1,8 +1,8 @@
 /*
- * Numbers and layouts of block devices, VIRTIO 1.2 section 5.2. For block.c.
+ * Numbers and layouts of block devices, VIRTIO 1.2 section 5.2.
  */
-#ifndef HUSK_BACKENDS_BLOCK_H
-#define HUSK_BACKENDS_BLOCK_H
+#ifndef HUSK_BACKENDS_BLOCK_LAYOUT_H
+#define HUSK_BACKENDS_BLOCK_LAYOUT_H
 
 #include <stdint.h>
 
@@ -46,7 +46,6 @@ enum {
 
 enum status { STATUS_OK, STATUS_IOERR, STATUS_UNSUPP, STATUS_PENDING = 256 };
 
-#define SECTOR      512u
 #define HEADER_SIZE 16u
 #define ID_SIZE     20u
 #define UNMAP       1u /* flag of a segment */
