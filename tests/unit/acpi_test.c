@@ -325,3 +325,37 @@ Test(acpi, aml_remembers_overflow)
             cr_assert_eq(data[i], 0xaa, "room %zu, byte %zu", room, i);
     }
 }
+
+/* Each value takes the shortest form that holds it; an exact fit is one. */
+Test(acpi, aml_integers)
+{
+    static const struct {
+        uint32_t value;
+        size_t size;
+        const char *bytes;
+    } cases[] = {
+        { 0, 1, "\x00" },
+        { 1, 1, "\x01" },
+        { 2, 2, "\x0a\x02" },
+        { 0xff, 2, "\x0a\xff" },
+        { 0x100, 3, "\x0b\x00\x01" },
+        { 0xffff, 3, "\x0b\xff\xff" },
+        { 0x10000, 5, "\x0c\x00\x00\x01\x00" },
+        { 0xffffffff, 5, "\x0c\xff\xff\xff\xff" },
+    };
+
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        uint8_t data[16] = { 0 };
+        struct aml aml = { .data = data, .room = 5 + cases[i].size };
+
+        memset(data, 0xaa, sizeof data);
+        aml_name_integer(&aml, "ABCD", cases[i].value);
+        cr_assert(aml_fits(&aml));
+        cr_assert_eq(aml.used, 5 + cases[i].size);
+        cr_assert_arr_eq(data,
+                         "\x08"
+                         "ABCD",
+                         5);
+        cr_assert_arr_eq(data + 5, cases[i].bytes, cases[i].size);
+    }
+}

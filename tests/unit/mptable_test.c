@@ -161,4 +161,7 @@ Test(mptable, command_line)
     board.cmdline = "";
     cr_assert_eq(mptable_cmdline(&board, line, sizeof line, &err), 0);
     cr_assert_str_eq(line, want + 6);
+    devices[1].size = 0x40000; /* kilobytes of 1024 */
+    cr_assert_eq(mptable_cmdline(&board, line, sizeof line, &err), 0);
+    cr_assert_not_null(strstr(line, "=256K@0xd0001000:23"), "%s", line);
 }
