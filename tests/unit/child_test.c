@@ -242,6 +242,10 @@ Test(child, cannot_be_started, .timeout = 20)
         cr_assert_eq(value, rows[i].code, "%s: %s", rows[i].text,
                      strerror(value));
         cr_assert_eq(nest.child.fate, CHILD_NOT_STARTED);
+        /* the later news do not hide the reason */
+        cr_assert_eq(news(&nest, &value), CHILD_ENDED);
+        cr_assert_eq(nest.child.fate, CHILD_NOT_STARTED);
+        cr_assert_eq(nest.child.fate_value, rows[i].code);
         nest_fini(&nest);
         if (folder[0])
             cr_assert_neq(access(folder, F_OK), 0, "%s is left", folder);
