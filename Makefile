@@ -53,7 +53,7 @@ LIB += $(addprefix vmm/link/,words.c spec.c child.c device.c connect.c \
   place.c reconnect.c)
 LIB += $(addprefix vmm/,console.c load.c query.c vm.c end.c seat.c timeline.c)
 LIB += $(addprefix devices/,wire.c frontend.c vring.c config.c channel.c \
-  probe.c shm.c foreign.c names.c transport.c queues.c uart.c power.c)
+  probe.c shm.c foreign.c helper.c names.c transport.c queues.c uart.c power.c)
 LIB += $(addprefix boot/,image.c elf.c initrd.c fdt.c tree.c stranger.c \
   $(BOOT_$(ARCH)))
 

@@ -14,14 +14,15 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <unistd.h>
 
 #include "devices/deadline.h"
+#include "devices/helper.h"
 #include "devices/names.h"
 
 void frontend_init(struct frontend *fe, int fd)
 {
     wire_init(&fe->wire, fd);
+    fe->wire.helper = fe->helper;
     fe->lost = false;
     fe->err = (struct husk_err){ 0 };
     fe->acked = fe->max_slots = 0;
@@ -36,7 +37,7 @@ void frontend_fini(struct frontend *fe)
 {
     wire_fini(&fe->wire);
     if (fe->inflight_fd >= 0)
-        close(fe->inflight_fd);
+        helper_close(fe->helper, fe->inflight_fd);
     fe->inflight_fd = -1;
     free(fe->pending);
     fe->pending = NULL;

@@ -52,6 +52,7 @@ struct frontend_pending {
 
 struct frontend {
     struct wire wire;
+    struct helper *helper; /* of the device; borrowed, or NULL */
     const char *name;      /* of the device, for messages; borrowed */
     const struct mem *mem; /* borrowed; NULL before the machine stands */
     int stop_fd;           /* readable when the run ends; borrowed, or -1 */
@@ -83,9 +84,10 @@ struct frontend {
     uint64_t taken; /* answers so far */
 };
 
-/* Start on a connected socket, which it takes over. Keeps name, mem, stop_fd,
- * call_fd, err_fd, deadline, config_arrived, ctx, config space, inflight area
- * and waits as they are; all else is as after a new connection. */
+/* Start on a connected socket, which it takes over. Keeps helper, name, mem,
+ * stop_fd, call_fd, err_fd, deadline, config_arrived, ctx, config space,
+ * inflight area and waits as they are; all else is as after a new connection.
+ */
 void frontend_init(struct frontend *fe, int fd);
 
 /* Close the connection and free everything. Safe to repeat. */

@@ -6,7 +6,7 @@
 #include <errno.h>
 #include <sys/eventfd.h>
 
-#include "devices/doorbell.h"
+#include "devices/helper.h"
 #include "devices/registers.h"
 
 static bool is_selected(const struct transport *t)
@@ -215,5 +215,5 @@ void queues_notify(struct transport *t, uint32_t index, uint64_t deadline)
     }
     fd = vring_kick_fd(&t->rings.given[index]);
     if (fd >= 0)
-        doorbell_ring(fd);
+        helper_ring(t->rings.helper, fd);
 }

@@ -15,7 +15,7 @@
 #endif
 
 #include "devices/deadline.h"
-#include "devices/doorbell.h"
+#include "devices/helper.h"
 #include "devices/registers.h"
 
 #define PAGE   4096u
@@ -44,7 +44,7 @@ uint64_t transport_shown(uint64_t features)
 
 static void interrupt(struct transport *t)
 {
-    doorbell_ring(t->call_fd);
+    helper_ring(t->rings.helper, t->call_fd);
 }
 
 static void show_features(struct transport *t)
@@ -108,6 +108,7 @@ int transport_init(struct transport *t, const struct transport_setup *setup)
     t->ctx = setup->ctx;
     if (vrings_init(&t->rings, is->vqs) < 0)
         return -ENOMEM;
+    t->rings.helper = setup->helper;
     registers_show(t, VIRTIO_MMIO_MAGIC, VIRTIO_MMIO_MAGIC_VALUE);
     registers_show(t, VIRTIO_MMIO_VERSION, 2);
     registers_show(t, VIRTIO_MMIO_DEVICE_ID, is->id);

@@ -53,9 +53,10 @@ struct transport_setup {
     const struct shm *shm; /* its shared memory regions, placed; or NULL */
     struct window window;
     const struct mem *mem;
-    int call_fd;     /* interrupts the guest */
-    int ack_fd;      /* swallows acknowledgements, or -1 */
-    double deadline; /* seconds that one access may take */
+    struct helper *helper; /* signals eventfds, or NULL */
+    int call_fd;           /* interrupts the guest */
+    int ack_fd;            /* swallows acknowledgements, or -1 */
+    double deadline;       /* seconds that one access may take */
     const struct transport_ops *ops;
     void *ctx;
 };

@@ -10,10 +10,10 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "devices/doorbell.h"
 #include "devices/frontend.h"
+#include "devices/helper.h"
 #include "devices/virtio.h"
 
 /* Where a packed ring starts: index 0 and wrap counter 1, both sides. */
@@ -21,7 +21,7 @@
 
 int vrings_init(struct vrings *rings, unsigned n)
 {
-    rings->n = 0;
+    *rings = (struct vrings){ 0 };
     rings->ring = calloc(n, sizeof *rings->ring);
     rings->given = calloc(n, sizeof *rings->given);
     if (!rings->ring || !rings->given) {
@@ -40,7 +40,7 @@ void vrings_fini(struct vrings *rings)
         int fd = vring_kick_fd(&rings->given[i]);
 
         if (fd >= 0)
-            close(fd);
+            helper_retire(rings->helper, fd);
     }
     free(rings->ring);
     free(rings->given);
@@ -274,7 +274,7 @@ static int kick(struct frontend *fe, const struct vrings *rings, uint32_t index)
 {
     if (is_inband(fe))
         return frontend_kick(fe, index);
-    doorbell_ring(vring_kick_fd(&rings->given[index]));
+    helper_ring(rings->helper, vring_kick_fd(&rings->given[index]));
     return 0;
 }
 
@@ -354,7 +354,7 @@ int frontend_get_inflight(struct frontend *fe, const struct vrings *rings)
 void frontend_drop_inflight(struct frontend *fe)
 {
     if (fe->inflight_fd >= 0)
-        close(fe->inflight_fd);
+        helper_close(fe->helper, fe->inflight_fd);
     fe->inflight_fd = -1;
     fe->inflight = (struct vu_inflight){ 0 };
 }
@@ -376,7 +376,7 @@ static int send_inflight(struct frontend *fe)
     rc = frontend_setup(fe, VU_SET_INFLIGHT_FD, &fe->inflight,
                         sizeof fe->inflight, &fd, 1, fe->inflight.num_queues);
     if (rc < 0)
-        close(fd); /* nothing more is sent on a connection that is lost */
+        helper_close(fe->helper, fd); /* nothing more is sent */
     else
         wire_own(&fe->wire);
     return rc;

@@ -40,6 +40,7 @@ struct vring_given {
 /* The rings of a device: two arrays of n. Under the device's lock. */
 struct vrings {
     unsigned n;
+    struct helper *helper;    /* signals and closes kicks; borrowed, or NULL */
     uint64_t driver_features; /* accepted by the driver: the rings' layout */
     struct vring *ring;
     struct vring_given *given;

@@ -11,8 +11,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <unistd.h>
 
+#include "devices/helper.h"
 #include "vmm/machine/fail.h"
 
 #define KERNEL_MAX_FDS 253 /* SCM_MAX_FD */
@@ -38,25 +38,25 @@ static void drop_fds(struct wire *wire)
 {
     for (unsigned i = 0; i < wire->n_fds; i++)
         if (wire->fds[i] >= 0)
-            close(wire->fds[i]);
+            helper_close(wire->helper, wire->fds[i]);
     wire->n_fds = 0;
     wire->extra_fds = 0;
 }
 
 /* The descriptors of a message are sent, or never will be. */
-static void let_go(const struct wire_mark *mark)
+static void let_go(const struct wire *wire, const struct wire_mark *mark)
 {
     for (unsigned i = 0; mark->owned && i < mark->n_fds; i++)
-        close(mark->fds[i]);
+        helper_close(wire->helper, mark->fds[i]);
 }
 
 void wire_fini(struct wire *wire)
 {
     drop_fds(wire);
     while (wire->mark < wire->n_marks)
-        let_go(&wire->marks[wire->mark++]);
+        let_go(wire, &wire->marks[wire->mark++]);
     if (wire->fd >= 0)
-        close(wire->fd);
+        helper_hang_up(wire->helper, wire->fd);
     free(wire->out);
     free(wire->marks);
     memset(wire, 0, sizeof *wire);
@@ -183,7 +183,7 @@ int wire_flush(struct wire *wire)
         if (n < 0)
             return (int)n;
         if (mark) {
-            let_go(mark);
+            let_go(wire, mark);
             wire->mark++;
         }
         wire->sent += (size_t)n;
@@ -210,7 +210,7 @@ static void keep_fds(struct wire *wire, struct msghdr *msg)
             if (wire->n_fds < WIRE_MAX_FDS) {
                 wire->fds[wire->n_fds++] = fd;
             } else {
-                close(fd);
+                helper_close(wire->helper, fd);
                 wire->extra_fds++;
             }
         }
@@ -264,6 +264,9 @@ int wire_pull(struct wire *wire, struct wire_message *message,
             if (wire->got == need)
                 break;
         }
+        if (helper_is_stuck(wire->helper))
+            return fail(err, -EMFILE,
+                        "the descriptors that it sent cannot be closed");
         n = receive(wire, need - wire->got, &cut);
         if (n == -EAGAIN || n == -EWOULDBLOCK)
             return -EAGAIN;

@@ -15,10 +15,12 @@
 
 #define WIRE_MAX_FDS 8 /* descriptors with one message */
 
+struct helper;
 struct wire_mark;
 
 struct wire {
-    int fd; /* owned; -1 when closed */
+    int fd;                /* owned; -1 when closed */
+    struct helper *helper; /* closes what came; borrowed, or NULL */
     /* what is to be sent: out[sent..end) */
     uint8_t *out;
     size_t sent, end, room;
@@ -41,10 +43,12 @@ struct wire_message {
     unsigned n_fds; /* all that came, also those that were closed at once */
 };
 
-/* Take over the connected socket fd, which becomes non-blocking. */
+/* Take over the connected socket fd, which becomes non-blocking. There is no
+ * helper then. */
 void wire_init(struct wire *wire, int fd);
 
-/* Close the socket and all descriptors that arrived. Safe to repeat. */
+/* Close the socket and all descriptors that arrived, without waiting where
+ * there is a helper. Safe to repeat. */
 void wire_fini(struct wire *wire);
 
 /*
@@ -71,6 +75,7 @@ int wire_flush(struct wire *wire);
  *   -EAGAIN  not yet; poll for POLLIN
  *   -EPIPE   the peer hung up, err says whether in the middle of a message
  *   -EPROTO  larger than any message may be, or descriptors were cut off
+ *   -EMFILE  too many descriptors that came before cannot be closed
  *   other    what recvmsg said
  */
 int wire_pull(struct wire *wire, struct wire_message *message,

@@ -11,6 +11,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "devices/helper.h"
 #include "vmm/link/device.h"
 #include "vmm/machine/fail.h"
 #include "vmm/machine/sys.h"
@@ -169,6 +170,7 @@ static int begin_probe(struct device *device, int fd, struct husk_err *err)
     if (rc < 0)
         return fail(err, rc, "%s: socketpair: %s", device->spec.name,
                     strerror(-rc));
+    device->channel.wire.helper = device->helper;
     device->probe.backend_req_fd = device->channel.far;
     if (device->away) /* whatever one that came in between made of it */
         device->probe.is.dialect = device->is.dialect;
@@ -266,6 +268,11 @@ int device_connect(struct device *device, struct husk_err *err)
     device_stop_watchers(device);
     wire_fini(&device->fe.wire);
     device->state = DEVICE_CONNECTING;
+    if (helper_is_stuck(device->helper))
+        return fail(err, -EMFILE,
+                    "%s: the descriptors that the back-end sent cannot be "
+                    "closed",
+                    device->spec.name);
     device->started = device_now();
     device->pause = FIRST_PAUSE;
     if (device->spec.argv) {

@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "devices/doorbell.h"
+#include "devices/helper.h"
 #include "devices/virtio.h"
 #include "vmm/machine/fail.h"
 #include "vmm/machine/sys.h"
@@ -330,7 +331,7 @@ static int inband_call(void *ctx)
     struct device *device = ctx;
 
     if (device->call_fd >= 0)
-        doorbell_ring(device->call_fd);
+        helper_ring(device->helper, device->call_fd);
     return 0;
 }
 
@@ -525,6 +526,9 @@ int device_init(struct device *device, struct ev_loop *loop, const char *spec,
             device->timer.data = device->shm_timer.data = device;
     device->fe.mem = mem;
     device->fe.stop_fd = stop_fd;
+    if (helper_new(&device->helper) < 0)
+        return fail(err, -ENOMEM, "out of memory");
+    device->fe.helper = device->helper;
     return spec_parse(&device->spec, spec, index, err);
 }
 
@@ -541,6 +545,11 @@ void device_fini(struct device *device, uint64_t deadline)
     child_end(&device->child, deadline);
     sys_close(&device->hang_up_fd);
     sys_close(&device->err_fd);
+    if (device->call_fd >= 0)
+        helper_retire(device->helper, device->call_fd);
+    helper_free(device->helper);
+    device->helper = NULL;
+    device->call_fd = -1;
     free(device->config);
     device->config = NULL;
     device_drop_unsaid(device);

@@ -59,13 +59,14 @@ struct device {
     struct spec spec;
     enum device_state state;
     struct child child;
+    struct helper *helper; /* owned */
     struct frontend fe;
     struct probe probe;
     struct channel channel;
     struct transport transport;
     bool has_transport;
     struct shm shm;
-    int call_fd; /* borrowed from the pin */
+    int call_fd; /* a duplicate of the pin's, owned; -1 before it has a place */
     int err_fd;  /* eventfd, owned */
     gpa_t base;
     uint32_t gsi;

@@ -3,6 +3,7 @@
  * the transport calls when a guest writes.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -189,7 +190,7 @@ int device_place(struct device *device, const struct window *window,
         .shm = device->shm.n ? &device->shm : NULL,
         .window = *window,
         .mem = mem,
-        .call_fd = call_fd,
+        .helper = device->helper,
         .ack_fd = ack_fd,
         .deadline = device->spec.deadline,
         .ops = &transport_ops,
@@ -201,13 +202,18 @@ int device_place(struct device *device, const struct window *window,
         *err = device->fe.err;
         return rc;
     }
+    /* the helper may be about to signal it when the pin's own is closed */
+    device->call_fd = fcntl(call_fd, F_DUPFD_CLOEXEC, 3);
+    if (device->call_fd < 0)
+        return fail(err, -errno, "%s: no descriptor is left for interrupts: %s",
+                    device->spec.name, strerror(errno));
+    device->fe.call_fd = setup.call_fd = device->call_fd;
     rc = transport_init(&device->transport, &setup);
     if (rc < 0)
         return fail(err, rc, "%s: out of memory", device->spec.name);
     device->has_transport = true;
     device->base = window->base;
     device->gsi = gsi;
-    device->call_fd = device->fe.call_fd = call_fd;
     return 0;
 }
 

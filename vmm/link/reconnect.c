@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "devices/doorbell.h"
+#include "devices/helper.h"
 #include "devices/virtio.h"
 #include "vmm/link/device.h"
 #include "vmm/machine/fail.h"
@@ -238,7 +239,7 @@ static void come_back(struct device *device)
     frontend_pump(fe); /* sends those that go in-band */
     /* what its predecessor finished may not have been signalled */
     if (t->status & VIRTIO_STATUS_DRIVER_OK)
-        doorbell_ring(t->call_fd);
+        helper_ring(device->helper, t->call_fd);
     snprintf(text, sizeof text, "the back-end is back after %.1f s",
              device->back_since - device->away_since);
     device_say(device, HUSK_LOG_WARNING, text);
