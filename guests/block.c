@@ -5,7 +5,7 @@
  *
  *   size=BYTES chunk=BYTES   8 MiB and 64 KiB; multiples of 512
  *   queues=N depth=N         all of them, 8 requests in all, or what one holds
- *   patience=S               seconds without any answer, 10
+ *   patience=S               seconds without any answer, 60
  *   only-read                what an earlier guest wrote; takes read-only disks
  *   endless                  all of it again and again until console input
  *   packed event-idx indirect
@@ -241,7 +241,7 @@ int guest_main(void)
         exit_fail("size and chunk are multiples of %u", SECTOR);
     d.chunk = (uint32_t)chunk;
     d.depth = (uint32_t)depth;
-    d.patience = 1000 * option_number("patience", 10);
+    d.patience = 1000 * option_number("patience", 60);
     if (!tree_find(&d.dev, ID_BLOCK, false))
         exit_fail("there is no block device");
     begin(&d);

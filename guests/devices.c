@@ -7,7 +7,8 @@
  *   packed event-idx indirect ring-reset   accept that feature and use it
  *   reset=N                  so many more lives a device, one request a queue
  *   strict                   a queue without an answer fails the guest
- *   patience=S               seconds that an answer may take, 1
+ *   patience=S               seconds that an answer may take: 30 if strict,
+ *                              else 1
  *   hold                     wait for the console after each device's first
  *                            life, and after its last
  */
@@ -226,8 +227,8 @@ static void read_options(struct options *o)
     o->depth = option_number("depth", 1);
     o->ring = option_number("ring", 8);
     o->resets = option_number("reset", 0);
-    o->patience = 1000 * option_number("patience", 1);
     o->strict = option_flag("strict");
+    o->patience = 1000 * option_number("patience", o->strict ? 30 : 1);
     o->hold = option_flag("hold");
     o->ring_reset = option_flag("ring-reset");
     o->accept = virtio_wanted();

@@ -10,7 +10,7 @@
 #define ID_FS         26u
 #define TAG_SIZE      36u
 #define QUEUE_REQUEST 1u /* 0 is for requests that cannot wait */
-#define PATIENCE      5000u
+#define PATIENCE      30000u
 #define FUSE_LOOKUP   1u
 #define FUSE_INIT     26u
 #define FUSE_ROOT     1u

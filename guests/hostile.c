@@ -9,7 +9,7 @@
 #include "hostile.h"
 
 #define BUFFER_SIZE 64u
-#define PATIENCE    5000u
+#define PATIENCE    30000u
 
 static void need(const char *error)
 {

@@ -14,7 +14,7 @@
 
 #define MARK        0x626f6f00u
 #define BUFFER_SIZE 64u
-#define PATIENCE    5000u
+#define PATIENCE    30000u
 
 static void request(struct queue *q)
 {

@@ -4,7 +4,7 @@
  * holds where it is in the region, XORed with a pattern.
  *
  *   region=N at=BYTES size=BYTES  which part is looked at; 0, 0 and a page
- *   patience=S                    seconds that a step may take, 10
+ *   patience=S                    seconds that a step may take, 60
  *   steps=WORD,WORD,...           in that order:
  *     zero pattern written   until all of the part reads like that
  *     write                  write all of it, in whatever place it is
@@ -192,7 +192,7 @@ int guest_main(void)
         exit_fail("there is no device");
     l.at = option_number("at", 0);
     l.size = option_number("size", 4096);
-    l.patience = option_number("patience", 10);
+    l.patience = option_number("patience", 60);
     option_text("steps", steps, sizeof steps);
     queue_begin(&l.queue, &l.dev);
     if (find_region(&l, (uint32_t)option_number("region", 0)))

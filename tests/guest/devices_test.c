@@ -310,7 +310,7 @@ Test(devices, thirty_two)
 
     for (unsigned i = 0; i < 32; i++) {
         args[n++] = "-d";
-        args[n++] = exec_spec("husk-loop");
+        args[n++] = fmt("deadline=100,%s", exec_spec("husk-loop"));
         want = loop_text(i, want, 1, 0, 1, 1);
     }
     args[n++] = guest("devices");

@@ -436,7 +436,7 @@ static double probe_slow_ones(void)
                    fmt("--dialect=%s", dialects[i % 2]),
                    fmt("--config-size=%u", i / 2 % 2 * 8));
         args[n++] = "-d";
-        args[n++] = peer[i].socket;
+        args[n++] = fmt("deadline=100,socket=%s", peer[i].socket);
     }
     args[n++] = guest("hello");
     run_husk_argv(&run, args);

@@ -172,7 +172,7 @@ Test(tree, thirty_two_devices)
 
     for (unsigned i = 0; i < 32; i++) {
         args[2 * i] = "-d";
-        args[2 * i + 1] = exec_spec("husk-rng");
+        args[2 * i + 1] = fmt("deadline=100,%s", exec_spec("husk-rng"));
     }
     dump_argv(&t, args);
     CHECK_EQ(count_nodes(&t, "virtio@"), 32);
