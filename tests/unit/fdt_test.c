@@ -4,6 +4,7 @@
  */
 #include "boot/fdt.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -208,6 +209,21 @@ static void check_dtc(void)
     cr_assert_eq(n_virtio, board.n_virtio);
     unlink(path);
     free(blob);
+}
+
+Test(fdt, has_a_largest_size, .init = setup)
+{
+    struct husk_err err;
+    void *blob;
+    size_t size;
+
+    board.cpus = 20000;
+    blob = build(&size);
+    cr_assert(size > 0x100000 && size <= 0x400000, "%zu bytes", size);
+    free(blob);
+    board.cpus = 100000;
+    cr_assert_eq(fdt_build(&board, &blob, &size, &err), -ENOMEM);
+    cr_assert_str_eq(err.text, "the device tree outgrew 4194304 bytes");
 }
 
 Test(fdt, satisfies_dtc, .init = setup, .timeout = 30)

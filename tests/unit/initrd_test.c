@@ -101,3 +101,19 @@ Test(initrd, refuses_an_empty_file, .init = setup, .fini = teardown)
         -EINVAL);
     cr_assert_str_eq(err.text, "initrd b is empty");
 }
+
+/* Memory does not begin at 0 on every architecture. */
+Test(initrd, memory_with_a_base, .init = setup, .fini = teardown)
+{
+    struct file file = { "one", "12345678", 8 };
+    struct husk_err err;
+    gpa_t address;
+    uint64_t size;
+
+    mem.region[0].base = 0x40000000;
+    cr_assert_eq(initrd_load(&mem, &file, 1, 0x40000000 + MIB, INITRD_MAX,
+                             &address, &size, &err),
+                 0, "%s", err.text);
+    cr_assert_eq(address, 0x40000000 + 4 * MIB - 0x1000);
+    cr_assert_arr_eq(mem.region[0].host + 4 * MIB - 0x1000, "12345678", 8);
+}
