@@ -26,12 +26,19 @@ $(O)/tests/husk-block-held: $(call obj,$(RUNTIME) $(BLOCK) \
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(ALL) -o $@ $^ -lev -lm
 
+# The thread sanitizer leaves Criterion's arena no place.
+CRITERION = -lcriterion
+ifeq ($(SAN),thread)
+CRITERION =
+$(O)/tests/unit $(O)/tests/peer-selftest $(O)/tests/guest: $(O)/obj/tests/plain.o
+endif
+
 # Objects, since units call what the archive hides. The back-ends' ring code is
 # tested here too; none of it is in libhusk.
 $(O)/tests/unit: $(UNIT:%=$(O)/obj/tests/unit/%_test.o) \
   $(call obj,$(UNIT_HELP) $(RUNTIME) $(LIB))
 	@mkdir -p $(@D)
-	$(Q)$(CC) $(ALL) -o $@ $^ -lcriterion -lfdt -lev -lm
+	$(Q)$(CC) $(ALL) -o $@ $^ $(CRITERION) -lfdt -lev -lm
 
 # The test back-end shares nothing with devices/: it judges the front-end.
 PEER = wire report options help memory output form order order_ring device \
@@ -45,12 +52,12 @@ $(O)/tests/husk-peer: $(PEER:%=$(O)/obj/tests/peer/%.o)
 $(O)/tests/peer-selftest: $(PEER_TEST:%=$(O)/obj/tests/peer/%.o) \
   $(O)/obj/tests/unit/hangs.o $(O)/tests/husk-peer
 	@mkdir -p $(@D)
-	$(Q)$(CC) $(ALL) -o $@ $(filter %.o,$^) -lcriterion
+	$(Q)$(CC) $(ALL) -o $@ $(filter %.o,$^) $(CRITERION)
 
 $(O)/tests/guest: $(GUEST_TESTS:%=$(O)/obj/tests/guest/%_test.o) \
   $(call obj,$(GUEST_HELP)) $(O)/libhusk.a
 	@mkdir -p $(@D)
-	$(Q)$(CC) $(ALL) -o $@ $^ -lcriterion -ljansson -lfdt -lev -lm
+	$(Q)$(CC) $(ALL) -o $@ $^ $(CRITERION) -ljansson -lfdt -lev -lm
 
 CHECKS = $(addprefix $(O)/tests/,unit peer-selftest $(EMBED:%=embed/%) guest)
 check:
