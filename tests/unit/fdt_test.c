@@ -211,6 +211,21 @@ static void check_dtc(void)
     free(blob);
 }
 
+/* What did not fit at first is there in the end. */
+Test(fdt, grows_for_a_long_command_line, .init = setup)
+{
+    static char line[3901];
+    size_t size;
+    void *blob;
+
+    memset(line, 'x', sizeof line - 1);
+    board.cmdline = line;
+    board.n_virtio = 0;
+    blob = build(&size);
+    check_text(blob, "/chosen", "bootargs", line);
+    free(blob);
+}
+
 Test(fdt, has_a_largest_size, .init = setup)
 {
     struct husk_err err;

@@ -201,6 +201,7 @@ Test(file, turns_into_a_fifo)
             files++;
         } else {
             cr_assert_eq(rc, -EINVAL, "%s", err.text);
+            cr_assert_not_null(strstr(err.text, "a FIFO"), "%s", err.text);
             fifos++;
         }
         file_free(&file);
