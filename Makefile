@@ -47,8 +47,8 @@ DEPS = gcc libc6-dev libfdt-dev libev-dev libjansson-dev liburing-dev
 BOOT_x86_64 = arch_x86_64.c fdt_x86_64.c params_x86_64.c rom_x86_64.c \
   acpi_x86_64.c mptable_x86_64.c aml.c bzimage.c
 
-LIB = $(addprefix vmm/machine/,fail.c file.c mem.c sys.c window.c bus.c vcpu.c \
-  machine.c arch_$(ARCH).c)
+LIB = $(addprefix vmm/machine/,fail.c file.c mem.c sys.c sysevent.c window.c bus.c \
+  vcpu.c machine.c arch_$(ARCH).c)
 LIB += $(addprefix vmm/link/,words.c spec.c child.c device.c connect.c \
   place.c reconnect.c)
 LIB += $(addprefix vmm/,console.c load.c query.c vm.c end.c seat.c timeline.c)

@@ -18,6 +18,7 @@
 #include "vmm/machine/fail.h"
 #include "vmm/machine/machine.h"
 #include "vmm/machine/sys.h"
+#include "vmm/machine/sysevent.h"
 
 #define KICK          SIGRTMIN
 #define STACK_SIZE    (256u << 10)
@@ -127,6 +128,30 @@ static void on_internal_error(struct vcpu *cpu)
     report(cpu, what);
 }
 
+/* The guest asked its firmware for something, which KVM passes on. */
+static void on_system_event(struct vcpu *cpu, uint32_t type)
+{
+    const struct machine_events *events = &cpu->machine->events;
+    const char *name = sysevent_name(type);
+    enum power_event event;
+    char what[96];
+
+    if (sysevent_power(type, &event) == 0) {
+        events->power(events->ctx, event, 0);
+        return;
+    }
+    if (name)
+        snprintf(what, sizeof what,
+                 "the guest asked for %s (system event %u), which husk does "
+                 "not support,",
+                 name, type);
+    else
+        snprintf(what, sizeof what,
+                 "KVM reported system event %u, which husk does not know,",
+                 type);
+    report(cpu, what);
+}
+
 /* One return from KVM_RUN; false when this vCPU is at its end. */
 static bool on_exit_reason(struct vcpu *cpu)
 {
@@ -154,11 +179,7 @@ static bool on_exit_reason(struct vcpu *cpu)
         events->crashed(events->ctx, text);
         return false;
     case KVM_EXIT_SYSTEM_EVENT:
-        events->power(events->ctx,
-                      cpu->run->system_event.type == KVM_SYSTEM_EVENT_RESET
-                          ? POWER_RESET
-                          : POWER_OFF,
-                      0);
+        on_system_event(cpu, cpu->run->system_event.type);
         return false;
     case KVM_EXIT_INTERNAL_ERROR:
         on_internal_error(cpu);
