@@ -140,6 +140,12 @@ static ssize_t write_some(struct console *console, const void *data,
     return n < 0 ? -errno : n;
 }
 
+static void drop_locked(struct console *console)
+{
+    console->dropped += console->count;
+    console->count = 0;
+}
+
 static int flush_locked(struct console *console)
 {
     while (console->count && !console->gone) {
@@ -156,10 +162,8 @@ static int flush_locked(struct console *console)
         console->first = (console->first + (size_t)n) % CONSOLE_BUFFER;
         console->count -= (size_t)n;
     }
-    if (console->gone) {
-        console->dropped += console->count;
-        console->count = 0;
-    }
+    if (console->gone)
+        drop_locked(console);
     return 0;
 }
 
@@ -173,13 +177,37 @@ int console_flush(struct console *console)
     return rc;
 }
 
+int console_descriptor(const struct console *console)
+{
+    return console->fd;
+}
+
+size_t console_waiting(struct console *console)
+{
+    size_t count;
+
+    pthread_mutex_lock(&console->lock);
+    count = console->count;
+    pthread_mutex_unlock(&console->lock);
+    return count;
+}
+
+void console_drop(struct console *console)
+{
+    pthread_mutex_lock(&console->lock);
+    drop_locked(console);
+    pthread_mutex_unlock(&console->lock);
+}
+
 void console_put(struct console *console, uint8_t byte)
 {
     bool wake = false;
 
     pthread_mutex_lock(&console->lock);
-    if (!console->first_byte)
+    if (!console->spoke) {
+        console->spoke = true;
         console->first_byte = sys_now();
+    }
     /* full: perhaps the loop has not come round to writing yet; but a reader
      * that has stopped is not asked for every byte */
     if (console->count == CONSOLE_BUFFER && console->stuck % RETRY == 0)

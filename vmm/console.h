@@ -23,10 +23,13 @@ struct console {
     /* the rest: lock */
     uint8_t *buffer; /* from the first console_open() on */
     size_t first, count;
-    bool gone;           /* nobody will ever read again */
-    uint64_t first_byte; /* when one was put first; 0: none was */
-    uint64_t dropped;    /* bytes */
-    unsigned stuck;      /* of them, since there was room last */
+    bool gone;  /* nobody will ever read again */
+    bool spoke; /* a byte was put */
+    /* written under the lock, read without by any thread: counts of their own
+     * that nothing else depends on */
+    _Atomic uint64_t first_byte; /* when a byte was put first; ns */
+    _Atomic uint64_t dropped;    /* bytes */
+    unsigned stuck;              /* of them, since there was room last */
 };
 
 void console_init(struct console *console, void (*wake)(void *ctx), void *ctx);
@@ -45,5 +48,14 @@ void console_put(struct console *console, uint8_t byte);
  *   -EAGAIN  poll the descriptor for writing
  */
 int console_flush(struct console *console);
+
+/* The descriptor to poll. Loop. */
+int console_descriptor(const struct console *console);
+
+/* Bytes that wait to be written. */
+size_t console_waiting(struct console *console);
+
+/* Give up on what waits: it is counted as dropped. */
+void console_drop(struct console *console);
 
 #endif

@@ -1,112 +1,113 @@
-/*
- * How a run ends: the first reason counts, from whichever thread; then whoever
- * reads the console gets what is left of it, as long as he reads; and then the
- * embedder is told.
- */
-#include <errno.h>
+/* The reason for a run's end, and its outcome and status. See end.h. */
+#include "vmm/end.h"
+
 #include <stdio.h>
-#include <unistd.h>
+#include <string.h>
 
 #include "vmm/machine/sys.h"
-#include "vmm/vm.h"
 
-#define DRAIN_PAUSE 1.0  /* seconds in which a reader must take something */
-#define STOP_PAUSE  0.25 /* the same where the run was stopped */
+#define VALUE_SKIP  77u
+#define VALUE_PANIC 110u /* the largest that is a guest's to give */
 
-/* Async-signal-safe. */
-void vm_signal_stop(struct husk_vm *vm)
+void end_init(struct end *end)
 {
-    uint64_t one = 1;
-    ssize_t n = write(vm->stop_fd, &one, sizeof one);
-
-    (void)n; /* full is readable too */
+    memset(end, 0, sizeof *end);
+    pthread_mutex_init(&end->lock, NULL);
 }
 
-void vm_end(struct husk_vm *vm, enum husk_outcome outcome, long value,
-            const char *text)
+void end_fini(struct end *end)
 {
-    pthread_mutex_lock(&vm->lock);
-    /* A stop cuts requests short: what the guest makes of that is no verdict.
-     */
-    if (atomic_load(&vm->stop)) {
-        outcome = HUSK_STOPPED;
-        value = -1;
-        text = NULL;
-    }
-    if (!vm->end.set) {
-        vm->end.set = true;
-        vm->end.outcome = outcome;
-        vm->end.value = value;
-        snprintf(vm->end.text, sizeof vm->end.text, "%s", text ? text : "");
-        vm->t_end = sys_now();
-    }
-    pthread_mutex_unlock(&vm->lock);
-    atomic_store(&vm->machine.stopping, true);
-    vm_signal_stop(vm);
+    pthread_mutex_destroy(&end->lock);
 }
 
-/* The exit port's value: who may give which. */
-static void end_by_value(struct husk_vm *vm, uint32_t value)
+void end_stop(struct end *end)
 {
-    char text[96];
+    atomic_store(&end->stopped, true);
+}
 
+bool end_is_stopped(const struct end *end)
+{
+    return atomic_load(&end->stopped);
+}
+
+static void fill(struct end_reason *reason, enum husk_outcome outcome,
+                 long value, const char *text)
+{
+    reason->outcome = outcome;
+    reason->value = value;
+    snprintf(reason->text, sizeof reason->text, "%s", text ? text : "");
+}
+
+void end_set(struct end *end, enum husk_outcome outcome, long value,
+             const char *text)
+{
+    pthread_mutex_lock(&end->lock);
+    if (!end->set) {
+        end->set = true;
+        if (end_is_stopped(end))
+            fill(&end->reason, HUSK_STOPPED, -1, NULL);
+        else
+            fill(&end->reason, outcome, value, text);
+        end->when = sys_now();
+    }
+    pthread_mutex_unlock(&end->lock);
+}
+
+bool end_get(struct end *end, struct end_reason *reason)
+{
+    bool set;
+
+    pthread_mutex_lock(&end->lock);
+    set = end->set;
+    if (set)
+        *reason = end->reason;
+    pthread_mutex_unlock(&end->lock);
+    return set;
+}
+
+void end_clear(struct end *end)
+{
+    pthread_mutex_lock(&end->lock);
+    end->set = false;
+    pthread_mutex_unlock(&end->lock);
+}
+
+/* The exit port: which value means what, and which are not a guest's to give.
+ */
+static void of_value(uint32_t value, struct end_reason *reason)
+{
     if (value == 0) {
-        vm_end(vm, HUSK_PASS, 0, NULL);
-    } else if (value == 77) {
-        vm_end(vm, HUSK_SKIP, value, NULL);
-    } else if (value < 110) {
-        vm_end(vm, HUSK_FAIL, value, NULL);
-    } else if (value == 110) {
-        vm_end(vm, HUSK_PANIC, value, "the guest panicked");
+        fill(reason, HUSK_PASS, 0, NULL);
+    } else if (value == VALUE_SKIP) {
+        fill(reason, HUSK_SKIP, value, NULL);
+    } else if (value < VALUE_PANIC) {
+        fill(reason, HUSK_FAIL, value, NULL);
+    } else if (value == VALUE_PANIC) {
+        fill(reason, HUSK_PANIC, value, "the guest panicked");
     } else {
-        snprintf(text, sizeof text,
-                 "the guest ended with %u: only 0 to 110 "
-                 "are a guest's to give",
+        fill(reason, HUSK_NO_VERDICT, (long)value, NULL);
+        snprintf(reason->text, sizeof reason->text,
+                 "the guest ended with %u: only 0 to 110 are a guest's to give",
                  value);
-        vm_end(vm, HUSK_NO_VERDICT, (long)value, text);
     }
 }
 
-void vm_on_power(void *ctx, enum power_event event, uint32_t value)
+void end_of_power(enum power_event event, uint32_t value,
+                  struct end_reason *reason)
 {
     switch (event) {
     case POWER_EXIT:
-        end_by_value(ctx, value);
+        of_value(value, reason);
         break;
     case POWER_OFF:
-        vm_end(ctx, HUSK_PASS, -1, NULL);
+        fill(reason, HUSK_PASS, -1, NULL);
         break;
     case POWER_PANIC:
-        vm_end(ctx, HUSK_PANIC, -1, "the guest panicked");
+        fill(reason, HUSK_PANIC, -1, "the guest panicked");
         break;
     case POWER_RESET:
-        vm_end(ctx, HUSK_RESET, -1, "the guest asked for a reset");
+        fill(reason, HUSK_RESET, -1, "the guest asked for a reset");
         break;
-    }
-}
-
-void vm_on_crash(void *ctx, const char *where)
-{
-    char text[256];
-
-    snprintf(text, sizeof text, "the guest crashed: triple fault at %s", where);
-    vm_end(ctx, HUSK_RESET, -1, text);
-}
-
-void vm_on_failure(void *ctx, const char *text)
-{
-    vm_end(ctx, HUSK_ERROR, -1, text);
-}
-
-void vm_flush_console(struct husk_vm *vm)
-{
-    if (console_flush(&vm->console) == -EAGAIN) {
-        if (!ev_is_active(&vm->on_output)) {
-            ev_io_set(&vm->on_output, vm->console.fd, EV_WRITE);
-            ev_io_start(vm->loop, &vm->on_output);
-        }
-    } else {
-        ev_io_stop(vm->loop, &vm->on_output);
     }
 }
 
@@ -128,81 +129,31 @@ static const struct {
 
 const char *husk_outcome_name(enum husk_outcome outcome)
 {
-    return outcomes[outcome].name;
+    return (unsigned)outcome < sizeof outcomes / sizeof outcomes[0]
+               ? outcomes[outcome].name
+               : NULL;
 }
 
-/* No vCPU runs and nothing more can be written: the last callback. */
-static void report_end(struct husk_vm *vm)
+static bool is_verdict(enum husk_outcome outcome)
 {
-    struct husk_end end = { .outcome = vm->end.outcome,
-                            .guest_value = vm->end.value };
-    char text[320];
-
-    vm->state = VM_ENDED;
-    ev_io_stop(vm->loop, &vm->on_output);
-    ev_timer_stop(vm->loop, &vm->drain);
-    for (unsigned i = 0; i < vm->n_devices; i++) { /* nothing more is said */
-        device_stop_watchers(vm->devices[i]);
-        device_stop_child(vm->devices[i]);
-    }
-    snprintf(text, sizeof text, "%s", vm->end.text);
-    if (vm->n_lost && vm->t_entry && end.outcome != HUSK_PASS &&
-        end.outcome != HUSK_FAIL && end.outcome != HUSK_SKIP) {
-        snprintf(text, sizeof text,
-                 "a device was lost, and the run ended "
-                 "without a verdict (%s)",
-                 outcomes[end.outcome].name);
-        end.outcome = HUSK_BACKEND;
-    }
-    end.status = outcomes[end.outcome].status;
-    if (end.status < 0)
-        end.status = (int)end.guest_value;
-    end.text = text[0] ? text : NULL;
-    if (vm->config.ended)
-        vm->config.ended(vm->config.ctx, &end);
+    return outcome == HUSK_PASS || outcome == HUSK_FAIL || outcome == HUSK_SKIP;
 }
 
-/* Whoever reads the output gets what is buffered, as long as he reads. */
-void vm_drain(struct husk_vm *vm)
+void end_report(struct end_reason *reason, bool device_lost,
+                struct husk_end *report)
 {
-    bool stopped = vm->end.outcome == HUSK_STOPPED;
-    int rc = console_flush(&vm->console);
-
-    if (rc == 0) {
-        report_end(vm);
-        return;
+    if (device_lost && !is_verdict(reason->outcome)) {
+        snprintf(reason->text, sizeof reason->text,
+                 "a device was lost, and the run ended without a verdict (%s)",
+                 outcomes[reason->outcome].name);
+        reason->outcome = HUSK_BACKEND;
     }
-    if (vm->console.count != vm->drain_left) {
-        vm->drain_left = vm->console.count;
-        vm->drain.repeat = stopped ? STOP_PAUSE : DRAIN_PAUSE;
-        ev_timer_again(vm->loop, &vm->drain);
-    }
-    ev_io_stop(vm->loop, &vm->on_output);
-    ev_io_set(&vm->on_output, vm->console.fd, EV_WRITE);
-    ev_io_start(vm->loop, &vm->on_output);
-}
-
-void vm_on_drain(struct ev_loop *loop, ev_timer *watcher, int revents)
-{
-    struct husk_vm *vm = watcher->data;
-
-    (void)loop;
-    (void)revents;
-    pthread_mutex_lock(&vm->console.lock);
-    vm->console.dropped += vm->console.count;
-    vm->console.count = 0;
-    pthread_mutex_unlock(&vm->console.lock);
-    report_end(vm);
-}
-
-void vm_on_output(struct ev_loop *loop, ev_io *watcher, int revents)
-{
-    struct husk_vm *vm = watcher->data;
-
-    (void)loop;
-    (void)revents;
-    if (vm->state == VM_DRAINING)
-        vm_drain(vm);
-    else
-        vm_flush_console(vm);
+    *report = (struct husk_end){
+        .outcome = reason->outcome,
+        .status = outcomes[reason->outcome].status,
+        .guest_value = reason->value,
+        .text = reason->text[0] ? reason->text : NULL,
+    };
+    if (report->status < 0)
+        report->status = (int)reason->value;
 }

@@ -10,7 +10,7 @@
 int husk_vm_device_tree(struct husk_vm *vm, void **blob, size_t *size,
                         struct husk_err *err)
 {
-    if (vm->t_probed == 0)
+    if (!vm->known)
         return fail(err, -EAGAIN, "the devices are not known yet");
     return vm_tree(vm, blob, size, err);
 }
@@ -78,10 +78,10 @@ void husk_vm_stats(const struct husk_vm *vm, struct husk_stats *stats)
         .exits_mmio_write = vm->exits.mmio_write,
         .exits_hlt = vm->exits.hlt,
         .exits_other = vm->exits.other,
-        .setup_ms = between(vm->t_start, vm->t_setup),
-        .probe_ms = between(vm->t_start, vm->t_probed),
-        .first_entry_ms = between(vm->t_start, vm->t_entry),
-        .total_ms = between(vm->t_start, vm->t_end),
+        .setup_ms = between(vm->times.start, vm->times.setup),
+        .probe_ms = between(vm->times.start, vm->times.probed),
+        .first_entry_ms = between(vm->times.start, vm->times.entry),
+        .total_ms = between(vm->times.start, vm->end.when),
         .boots = vm->boots,
         .console_dropped = vm->console.dropped,
     };

@@ -19,18 +19,18 @@ size_t husk_vm_timeline(const struct husk_vm *vm, struct husk_moment *moments,
                         size_t max)
 {
     struct husk_moment all[MAX_MOMENTS] = {
-        { "create", -1, vm->t_create },
-        { "start", -1, vm->t_start },
-        { "memory", -1, vm->t_memory },
-        { "kvm", -1, vm->t_machine.kvm },
-        { "slots", -1, vm->t_machine.slots },
-        { "chips", -1, vm->t_machine.chips },
-        { "vcpus", -1, vm->t_setup },
-        { "known", -1, vm->t_probed },
-        { "loaded", -1, vm->t_loaded },
-        { "entry", -1, vm->t_entered },
+        { "create", -1, vm->times.create },
+        { "start", -1, vm->times.start },
+        { "memory", -1, vm->times.memory },
+        { "kvm", -1, vm->times.machine.kvm },
+        { "slots", -1, vm->times.machine.slots },
+        { "chips", -1, vm->times.machine.chips },
+        { "vcpus", -1, vm->times.setup },
+        { "known", -1, vm->times.probed },
+        { "loaded", -1, vm->times.loaded },
+        { "entry", -1, vm->times.entered },
         { "output", -1, vm->console.first_byte },
-        { "end", -1, vm->t_end },
+        { "end", -1, vm->end.when },
     };
     size_t n = VM_MOMENTS, known = 0;
 

@@ -9,6 +9,7 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -351,6 +352,62 @@ Test(library, destroy_in_every_state)
     embed_check_holdings(&before);
     backend_stop(&mute);
     run_free(&mute.run);
+    ev_loop_destroy(loop);
+}
+
+/* The soft limit of descriptors; the number that the next one would have. */
+static unsigned next_descriptor(void)
+{
+    int fd = dup(0);
+
+    cr_assert(fd >= 0);
+    close(fd);
+    return (unsigned)fd;
+}
+
+static void limit_descriptors(rlim_t n)
+{
+    struct rlimit limit;
+
+    CHECK_EQ(getrlimit(RLIMIT_NOFILE, &limit), 0);
+    limit.rlim_cur = n;
+    CHECK_EQ(setrlimit(RLIMIT_NOFILE, &limit), 0);
+}
+
+/*
+ * No descriptor is left for the last of four vCPUs: the start fails. The
+ * back-end answers after that, and must not boot what there is of a machine.
+ */
+Test(library, failed_start_stays_failed)
+{
+    struct ev_loop *loop = ev_loop_new(0);
+    struct rlimit before;
+    struct husk_err err;
+    struct backend loop_end;
+    bool reached = false;
+
+    CHECK_EQ(getrlimit(RLIMIT_NOFILE, &before), 0);
+    for (unsigned more = 4; more < 40 && !reached; more++) {
+        struct seen seen;
+        int rc;
+
+        backend_start(&loop_end, "husk-loop", "--queues=1");
+        embed_make(&seen, loop, guest("hello"), "", 4);
+        embed_add(&seen, fmt("socket=%s", loop_end.socket));
+        limit_descriptors(next_descriptor() + more);
+        rc = husk_vm_start(seen.vm, &err);
+        limit_descriptors(before.rlim_cur);
+        cr_assert(rc < 0, "%u descriptors are enough", more);
+        reached = strstr(err.text, "KVM_CREATE_VCPU 3") != NULL;
+        for (double until = now() + 0.5; reached && now() < until;)
+            ev_run(loop, EVRUN_NOWAIT);
+        CHECK_EQ(seen.ended, 0);
+        CHECK_EQ(seen.probed, 0);
+        husk_vm_destroy(seen.vm);
+        backend_stop(&loop_end);
+        run_free(&loop_end.run);
+    }
+    cr_assert(reached, "the last error was: %s", err.text);
     ev_loop_destroy(loop);
 }
 
