@@ -51,7 +51,7 @@ LIB = $(addprefix vmm/machine/,fail.c file.c mem.c sys.c sysevent.c window.c bus
   vcpu.c machine.c arch_$(ARCH).c)
 LIB += $(addprefix vmm/link/,words.c spec.c child.c device.c connect.c \
   place.c reconnect.c)
-LIB += $(addprefix vmm/,console.c log.c end.c config.c board.c load.c boot.c \
+LIB += $(addprefix vmm/,abi.c console.c log.c end.c config.c board.c load.c boot.c \
   finish.c query.c timeline.c vm.c)
 LIB += $(addprefix devices/,wire.c frontend.c vring.c config.c channel.c \
   probe.c shm.c foreign.c helper.c names.c transport.c queues.c uart.c power.c)

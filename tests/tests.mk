@@ -10,7 +10,7 @@ UNIT += helper wire probe answer frontend resume transport queue race config \
   words names spec uart channel child console text options
 UNIT_HELP += tests/unit/fuse.c tests/unit/far.c tests/unit/model.c tests/unit/interview.c \
   tests/unit/rig.c tests/unit/spy.c vmm/cmd/text.c vmm/cmd/values.c
-UNIT += sysevent end log vm
+UNIT += sysevent end log abi vm
 
 # On KVM: this host's, or where it has none, the lab's.
 GUEST_TESTS = hello console devices exits failure tree library api strict faulty

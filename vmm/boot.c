@@ -116,7 +116,7 @@ static int build_machine(struct husk_vm *vm, struct husk_err *err)
     struct machine_config config = {
         .mem = &vm->mem,
         .windows = vm->n_devices ? &vm->windows : NULL,
-        .no_window = vm->config.no_window,
+        .exits_on_read = vm->config.exits_on_read,
         .cpus = vm->config.cpus,
         .console = { console_byte, console_room, vm },
         .events = { on_power, on_crash, on_failure, on_fault, vm },
@@ -161,7 +161,7 @@ static int enter(struct husk_vm *vm, struct husk_err *err)
     rc = machine_start(&vm->machine, &entry, err);
     if (rc < 0)
         return rc;
-    if (vm->machine.exits_on_read && vm->n_devices && !vm->config.no_window)
+    if (vm->machine.exits_on_read && vm->n_devices && !vm->config.exits_on_read)
         vm_log(vm, HUSK_LOG_INFO,
                "this KVM has no read-only memory slots: the "
                "guest leaves KVM_RUN for every register read");

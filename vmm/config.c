@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "boot/arch.h"
+#include "vmm/abi.h"
 #include "vmm/machine/fail.h"
 #include "vmm/vm.h"
 
@@ -31,9 +32,6 @@ static int check_initrds(const struct husk_config *config, struct husk_err *err)
 
 static int check(const struct husk_config *config, struct husk_err *err)
 {
-    if (config->size < sizeof *config)
-        return fail(err, -EINVAL, "husk_config of %zu bytes, %zu are needed",
-                    config->size, sizeof *config);
     if (config->memory &&
         (config->memory < MIN_MEMORY || config->memory > MAX_MEMORY ||
          config->memory % PAGE))
@@ -52,6 +50,8 @@ static int check(const struct husk_config *config, struct husk_err *err)
     if (config->discovery > HUSK_DISCOVERY_CMDLINE)
         return fail(err, -EINVAL, "discovery %u is not known",
                     (unsigned)config->discovery);
+    if (config->reserved[0] || config->reserved[1])
+        return fail(err, -EINVAL, "husk_config.reserved is not zero");
     if (!(config->timeout >= 0))
         return fail(err, -EINVAL, "timeout of %g s: give 0 or more",
                     config->timeout);
@@ -73,18 +73,20 @@ static bool copy_strings(struct husk_vm *vm, const struct husk_config *config)
     return vm->append && (vm->kernel || !config->kernel);
 }
 
-int vm_take_config(struct husk_vm *vm, const struct husk_config *config,
+int vm_take_config(struct husk_vm *vm, const struct husk_config *given,
                    struct husk_err *err)
 {
-    int rc = check(config, err);
+    struct husk_config *config = &vm->config;
+    int rc = abi_take(config, sizeof *config, given, "husk_config", err);
 
+    if (rc == 0)
+        rc = check(config, err);
     if (rc < 0)
         return rc;
-    vm->config = *config;
-    if (!vm->config.memory)
-        vm->config.memory = DEFAULT_MEMORY;
-    if (!vm->config.cpus)
-        vm->config.cpus = 1;
+    if (!config->memory)
+        config->memory = DEFAULT_MEMORY;
+    if (!config->cpus)
+        config->cpus = 1;
     return copy_strings(vm, config) ? 0 : fail(err, -ENOMEM, "out of memory");
 }
 

@@ -149,6 +149,7 @@ void end_report(struct end_reason *reason, bool device_lost,
         reason->outcome = HUSK_BACKEND;
     }
     *report = (struct husk_end){
+        .size = sizeof *report,
         .outcome = reason->outcome,
         .status = outcomes[reason->outcome].status,
         .guest_value = reason->value,

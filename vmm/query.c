@@ -1,9 +1,8 @@
-/* What a VM tells of itself: its devices, their tree, names, and figures. */
+/* Queries: a VM's devices, their tree and names, and the figures of its run. */
 #include <errno.h>
-#include <stdlib.h>
-#include <string.h>
 
 #include "devices/names.h"
+#include "vmm/abi.h"
 #include "vmm/machine/fail.h"
 #include "vmm/vm.h"
 
@@ -20,34 +19,32 @@ int husk_vm_device(const struct husk_vm *vm, unsigned index,
 {
     static const char *const dialects[] = { "none", "none", "specs",
                                             "messages" };
+    struct husk_device answer = { .probe = "none" };
     const struct device *device;
-    const struct identity *is;
 
     if (index >= vm->n_devices)
         return -ENOENT;
     device = vm->devices[index];
-    is = &device->is;
-    *info = (struct husk_device){
-        .name = device->spec.name,
-        .probe = "none",
-        .round_trips = device->round_trips,
-        .known = device->round_trips > 0,
-    };
-    if (!info->known)
-        return 0;
-    info->features = is->features;
-    info->protocol_features = is->protocol;
-    info->id = is->id;
-    info->config_size = is->config_size;
-    info->min_vqs = is->min_vqs;
-    info->max_vqs = is->max_vqs;
-    info->vqs = is->vqs;
-    info->probe = dialects[is->dialect];
-    info->standalone = is->standalone;
-    info->address = device->base;
-    info->irq = device->gsi;
-    info->config = device->config;
-    return 0;
+    answer.name = device->spec.name;
+    answer.round_trips = device->round_trips;
+    answer.known = device->round_trips > 0;
+    if (answer.known) {
+        const struct identity *is = &device->is;
+
+        answer.features = is->features;
+        answer.protocol_features = is->protocol;
+        answer.id = is->id;
+        answer.config_size = is->config_size;
+        answer.min_vqs = is->min_vqs;
+        answer.max_vqs = is->max_vqs;
+        answer.vqs = is->vqs;
+        answer.probe = dialects[is->dialect];
+        answer.standalone = is->standalone;
+        answer.address = device->base;
+        answer.irq = device->gsi;
+        answer.config = device->config;
+    }
+    return abi_answer(info, &answer, sizeof answer);
 }
 
 const char *husk_device_type_name(uint32_t id)
@@ -70,9 +67,9 @@ static double between(uint64_t from, uint64_t to)
     return from && to > from ? (double)(to - from) / 1e6 : 0;
 }
 
-void husk_vm_stats(const struct husk_vm *vm, struct husk_stats *stats)
+int husk_vm_stats(const struct husk_vm *vm, struct husk_stats *stats)
 {
-    *stats = (struct husk_stats){
+    struct husk_stats answer = {
         .exits_io = vm->exits.io,
         .exits_mmio_read = vm->exits.mmio_read,
         .exits_mmio_write = vm->exits.mmio_write,
@@ -85,4 +82,6 @@ void husk_vm_stats(const struct husk_vm *vm, struct husk_stats *stats)
         .boots = vm->boots,
         .console_dropped = vm->console.dropped,
     };
+
+    return abi_answer(stats, &answer, sizeof answer);
 }

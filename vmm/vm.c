@@ -246,8 +246,9 @@ void husk_vm_stop(struct husk_vm *vm)
     vm_signal_stop(vm);
 }
 
-size_t husk_vm_console_input(struct husk_vm *vm, const void *data, size_t size)
+ssize_t husk_vm_console_input(struct husk_vm *vm, const void *data, size_t size)
 {
-    return vm->state == VM_RUNNING ? uart_input(&vm->machine.uart, data, size)
-                                   : 0;
+    if (vm->state != VM_RUNNING)
+        return -EAGAIN;
+    return (ssize_t)uart_input(&vm->machine.uart, data, size);
 }

@@ -115,19 +115,19 @@ void embed_check_holdings(const struct holdings *before)
                    before->maps);
 }
 
-void embed_device_run(struct ev_loop *loop, bool no_window)
+void embed_device_run(struct ev_loop *loop, bool exits_on_read)
 {
     struct husk_config config = {
         .size = sizeof config,
         .memory = 16 << 20,
         .kernel = guest("devices"),
         .append = "strict reset=3",
-        .no_window = no_window,
+        .exits_on_read = exits_on_read,
         .ended = embed_ended,
     };
     struct seen seen = { .loop = loop, .leave = true };
-    struct husk_device info;
-    struct husk_stats stats;
+    struct husk_device info = { .size = sizeof info };
+    struct husk_stats stats = { .size = sizeof stats };
 
     config.ctx = &seen;
     cr_assert(husk_vm_create(&seen.vm, loop, &config, NULL) == 0);
@@ -144,6 +144,6 @@ void embed_device_run(struct ev_loop *loop, bool no_window)
     CHECK_EQ(info.vqs, 3);
     CHECK_EQ(husk_vm_device(seen.vm, 2, &info), -ENOENT);
     husk_vm_stats(seen.vm, &stats);
-    CHECK_EQ(stats.exits_mmio_read > 0, no_window);
+    CHECK_EQ(stats.exits_mmio_read > 0, exits_on_read);
     husk_vm_destroy(seen.vm);
 }

@@ -36,7 +36,7 @@ void embed_ended(void *ctx, const struct husk_end *end);
 /* Until a callback breaks out of the loop; never for ever. */
 void embed_run(struct ev_loop *loop);
 /* A whole life with two devices. */
-void embed_device_run(struct ev_loop *loop, bool no_window);
+void embed_device_run(struct ev_loop *loop, bool exits_on_read);
 /* As many descriptors and threads as before, and no more mappings. */
 void embed_check_holdings(const struct holdings *before);
 

@@ -249,7 +249,7 @@ Test(library, stop_while_all_vcpus_storm)
         struct seen seen;
         struct stopper stopper = { 0 };
         pthread_t thread;
-        struct husk_stats stats;
+        struct husk_stats stats = { .size = sizeof stats };
         int out[2];
 
         cr_assert(pipe2(out, O_CLOEXEC) == 0);

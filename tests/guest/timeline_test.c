@@ -133,17 +133,18 @@ Test(timeline, by_the_library)
     struct ev_loop *loop = ev_loop_new(0);
     struct husk_moment all[32], few[3];
     struct seen seen;
-    size_t n;
+    ssize_t n;
 
     embed_make(&seen, loop, guest("hello"), "", 1);
     embed_add(&seen, exec_spec("husk-rng"));
-    CHECK_EQ(husk_vm_timeline(seen.vm, NULL, 0), 1); /* "create" */
+    CHECK_EQ(husk_vm_timeline(seen.vm, NULL, sizeof all[0], 0),
+             1); /* "create" */
     embed_start(&seen);
     embed_run(loop);
-    n = husk_vm_timeline(seen.vm, all, 32);
+    n = husk_vm_timeline(seen.vm, all, sizeof all[0], 32);
     CHECK_EQ(n,
              N_MOMENTS - 2 + 2); /* without the command's, with the device's */
-    for (size_t i = 0; i < n; i++) {
+    for (ssize_t i = 0; i < n; i++) {
         cr_assert(i == 0 || all[i].ns >= all[i - 1].ns);
         CHECK_EQ(all[i].device, !strcmp(all[i].name, "connected") ||
                                         !strcmp(all[i].name, "ready")
@@ -153,7 +154,7 @@ Test(timeline, by_the_library)
     CHECK_STR(all[0].name, "create");
     CHECK_STR(all[n - 1].name, "end");
     /* as many as there is room for */
-    CHECK_EQ(husk_vm_timeline(seen.vm, few, 3), n);
+    CHECK_EQ(husk_vm_timeline(seen.vm, few, sizeof few[0], 3), n);
     for (size_t i = 0; i < 3; i++)
         CHECK_STR(few[i].name, all[i].name);
     husk_vm_destroy(seen.vm);

@@ -54,11 +54,13 @@ static void make_raw(void)
 
 static void offer(struct cmd_input *input)
 {
-    size_t taken = husk_vm_console_input(input->vm, input->held + input->first,
-                                         input->count);
+    ssize_t taken = husk_vm_console_input(input->vm, input->held + input->first,
+                                          input->count);
 
-    input->first += taken;
-    input->count -= taken;
+    if (taken > 0) {
+        input->first += (size_t)taken;
+        input->count -= (size_t)taken;
+    }
     if (input->count == 0 && input->paused) {
         input->paused = false;
         ev_io_start(input->loop, &input->watcher);

@@ -106,7 +106,7 @@ static void on_ended(void *ctx, const struct husk_end *end)
 /* Print what device 0 is; the exit status. */
 static int print(const struct husk_vm *vm, bool as_json)
 {
-    struct husk_device info;
+    struct husk_device info = { .size = sizeof info };
     char *text;
 
     if (husk_vm_device(vm, 0, &info) < 0)

@@ -27,7 +27,7 @@ static json_t *device_record(const struct husk_device *info)
 static json_t *device_list(const struct husk_vm *vm)
 {
     json_t *list = json_array();
-    struct husk_device info;
+    struct husk_device info = { .size = sizeof info };
 
     for (unsigned i = 0; vm && husk_vm_device(vm, i, &info) == 0; i++)
         json_array_append_new(list, device_record(&info));
@@ -90,7 +90,7 @@ static char *dump(json_t *record)
 
 char *cmd_record(const struct cmd_result *result)
 {
-    struct husk_stats stats = { 0 };
+    struct husk_stats stats = { .size = sizeof stats };
     json_t *record;
 
     if (result->vm)
@@ -120,7 +120,7 @@ char *cmd_record(const struct cmd_result *result)
 
 char *cmd_record_device(const struct husk_vm *vm, unsigned index)
 {
-    struct husk_device info;
+    struct husk_device info = { .size = sizeof info };
     json_t *record;
 
     if (husk_vm_device(vm, index, &info) < 0)

@@ -78,7 +78,7 @@ static void on_ended(void *ctx, const struct husk_end *end)
     struct run *run = ctx;
     const char *console = run->options.output[CMD_OUTPUT_CONSOLE];
     int signal = run->loop.signal;
-    struct husk_stats stats;
+    struct husk_stats stats = { .size = sizeof stats };
 
     cmd_input_stop(run->input); /* the terminal first: messages follow */
     run->input = NULL;
@@ -138,7 +138,7 @@ static int start(struct run *run, struct husk_err *err)
         .discovery = options->discovery,
         .timeout = options->timeout,
         .reset_again = options->reset_again,
-        .no_window = options->no_window,
+        .exits_on_read = options->no_window,
         .ctx = run,
         .log = on_log,
         .probed = on_probed,

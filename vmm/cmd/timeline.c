@@ -37,13 +37,14 @@ void cmd_timeline(const struct cmd_clock *clock, const struct husk_vm *vm,
                   void *ctx)
 {
     struct husk_moment moments[MAX_MOMENTS];
-    size_t n = vm ? husk_vm_timeline(vm, moments, MAX_MOMENTS) : 0;
-    struct husk_device device;
+    ssize_t n =
+        vm ? husk_vm_timeline(vm, moments, sizeof moments[0], MAX_MOMENTS) : 0;
+    struct husk_device device = { .size = sizeof device };
 
     moment(ctx, (double)(clock->main - clock->process) / 1e6, "main", NULL);
     moment(ctx, (double)(clock->arguments - clock->process) / 1e6, "arguments",
            NULL);
-    for (size_t i = 0; i < n && i < MAX_MOMENTS; i++) {
+    for (ssize_t i = 0; i < n && i < MAX_MOMENTS; i++) {
         const char *name = NULL;
 
         if (moments[i].device >= 0 &&

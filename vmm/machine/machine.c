@@ -122,7 +122,7 @@ int machine_init(struct machine *machine, const struct machine_config *config,
     machine->kvm_fd = machine->vm_fd = -1;
     machine->mem = config->mem;
     machine->windows = config->windows;
-    machine->exits_on_read = config->no_window;
+    machine->exits_on_read = config->exits_on_read;
     machine->events = config->events;
     machine->max_cpus = config->cpus;
     machine->power = (struct power){ config->events.power, config->events.ctx };

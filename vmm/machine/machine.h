@@ -58,7 +58,7 @@ struct machine {
 struct machine_config {
     const struct mem *mem;
     struct windows *windows;
-    bool no_window;
+    bool exits_on_read; /* no read-only slot over the windows, on purpose */
     unsigned cpus;
     struct uart_sink console;
     struct machine_events events;
