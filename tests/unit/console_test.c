@@ -75,7 +75,7 @@ static void drain(int fd, struct console *console)
         cr_assert_gt(read(fd, bytes, sizeof bytes), 0);
 }
 
-Test(console, writes, .timeout = 10)
+Test(console, writes, .timeout = 60)
 {
     for (unsigned kind = 0; kind < 2; kind++) {
         unsigned opened = far_open_fds();
@@ -113,7 +113,7 @@ Test(console, writes, .timeout = 10)
     }
 }
 
-Test(console, to_a_file, .timeout = 10)
+Test(console, to_a_file, .timeout = 60)
 {
     char path[] = "/tmp/husk-console-XXXXXX", text[8] = "";
     struct console console;
@@ -137,7 +137,7 @@ Test(console, to_a_file, .timeout = 10)
 }
 
 /* No descriptor: nothing is kept, and nothing counts. */
-Test(console, nowhere, .timeout = 10)
+Test(console, nowhere, .timeout = 60)
 {
     struct console console;
 
@@ -323,7 +323,7 @@ Test(console, reader_gone, .timeout = 20)
 }
 
 /* Whoever blocks SIGPIPE and waits for one of its own still gets it. */
-Test(console, a_pipe_signal_that_is_not_its_own, .timeout = 10)
+Test(console, a_pipe_signal_that_is_not_its_own, .timeout = 60)
 {
     struct console console;
     sigset_t set, pending;
@@ -347,7 +347,7 @@ Test(console, a_pipe_signal_that_is_not_its_own, .timeout = 10)
 }
 
 /* A descriptor with whom others share its description is left blocking. */
-Test(console, terminal, .timeout = 10)
+Test(console, terminal, .timeout = 60)
 {
     struct termios raw;
     struct console console;
@@ -375,7 +375,7 @@ Test(console, terminal, .timeout = 10)
 
 /* The other end of one cannot be opened anew; it is made non-blocking while it
  * is used, and then given back. */
-Test(console, terminal_main_end, .timeout = 10)
+Test(console, terminal_main_end, .timeout = 60)
 {
     struct console console;
     int main_fd, fd;
@@ -395,7 +395,7 @@ Test(console, terminal_main_end, .timeout = 10)
 }
 
 /* From one descriptor to another. */
-Test(console, opened_again, .timeout = 10)
+Test(console, opened_again, .timeout = 60)
 {
     struct console console;
     int first[2], second[2];
