@@ -1,9 +1,8 @@
 /*
  * husk-block: a disk, VIRTIO 1.2 section 5.2, in a raw file or on a block
  * device. Requests go to io_uring and complete in any order; nothing blocks
- * the loop. SIGHUP looks at the size again and tells the driver. Refuses what
- * lies outside the disk before any of it is done, and all writing with
- * --read-only. Secure erase, zones and lifetime are not offered.
+ * the loop. SIGHUP reads the size again and notifies the driver of a change.
+ * Secure erase, zones and lifetime are not offered.
  */
 #include <endian.h>
 #include <errno.h>
@@ -30,7 +29,7 @@ struct block {
     bool has_uring;
     struct io_uring uring;
     ev_io completed;
-    ev_timer retry; /* the kernel did not take all that was issued */
+    ev_timer retry; /* the kernel took only a part of what was issued */
     struct request request[DEPTH];
     struct request *free;
     uint8_t zeroes[ZEROES];
@@ -84,7 +83,7 @@ static void issue(struct block *blk, struct device *dev, struct request *r)
     struct io_uring_sqe *sqe = io_uring_get_sqe(&blk->uring);
     const struct segment *seg = &r->segment[0];
 
-    if (!sqe) { /* cannot be: there are as many entries as requests */
+    if (!sqe) { /* unreachable: there are as many entries as requests */
         finish(blk, r, STATUS_IOERR);
         return;
     }
@@ -127,12 +126,12 @@ static void complete(struct block *blk, struct device *dev, struct request *r,
                 r->done += (size_t)res;
             again = r->left;
         }
-        /* the end of the file where the disk goes on: it was cut */
+        /* the file ends before the disk does: it was truncated */
         if (res == 0 && r->left)
             res = -EIO;
         break;
     case TYPE_DISCARD:
-        if (res == -EOPNOTSUPP) /* it was a hint */
+        if (res == -EOPNOTSUPP) /* DISCARD is a hint */
             res = 0;
         if (res >= 0) {
             request_advance(r, r->segment[0].sectors);
@@ -171,7 +170,7 @@ static void submit(struct block *blk, struct device *dev)
     }
 }
 
-/* Hand over what was issued, and take what has completed. */
+/* Submit what was issued, and process what has completed. */
 static void turn(struct block *blk, struct device *dev)
 {
     struct io_uring_cqe *cqe;
@@ -345,18 +344,18 @@ static int set_read_only(struct device *dev, const char *value)
 static int set_serial(struct device *dev, const char *value)
 {
     if (strlen(value) > ID_SIZE)
-        return complain("--serial=%s: at most %u bytes are allowed", value,
-                        ID_SIZE);
+        return complain("--serial=%s: give at most %u bytes", value, ID_SIZE);
     ((struct block *)dev->state)->serial = value;
     return 0;
 }
 
 static const struct backend_option options[] = {
-    { "file", "PATH", "the disk: a raw file or a block device", set_file },
-    { "blk-file", "PATH", "the same, by vhost-user.json's name", set_file },
-    { "read-only", NULL, "refuse all writing", set_read_only },
+    { "file", "PATH", "the disk: a raw image or a block device", set_file },
+    { "blk-file", "PATH", "another name of --file, as in vhost-user.json",
+      set_file },
+    { "read-only", NULL, "the driver cannot write", set_read_only },
     { "queues", "N", "number of queues, 1 to 256; 1", device_set_queues },
-    { "serial", "TEXT", "what the disk says it is called; husk", set_serial },
+    { "serial", "TEXT", "the disk's id, at most 20 bytes; husk", set_serial },
     { 0 },
 };
 

@@ -1,10 +1,13 @@
 /*
  * husk-console: VIRTIO 1.2 section 5.3, one port, on a file, this terminal or
- * these pipes, a pseudo-terminal, or a socket. While its output takes nothing
- * the transmit queue waits, and no byte is lost or doubled; while nobody is
- * there at all (no client, pseudo-terminal not open) output is dropped, for a
+ * these pipes, a pseudo-terminal, or a socket. While the output takes no bytes
+ * the transmit queue waits, and no byte is lost or sent twice. While no peer is
+ * connected (no client, pseudo-terminal not open) output is dropped, since a
  * guest may spin until its console took a line. On a terminal Ctrl-A x ends the
  * program and Ctrl-A Ctrl-A is one Ctrl-A.
+ *
+ * A few lines over 500: transmit, receive and the peer's coming and going work
+ * on the same fields and call one another.
  */
 #include <errno.h>
 #include <ev.h>
@@ -36,7 +39,7 @@ struct console {
     enum mode mode;
     const char *path;
     bool fixed_size; /* --size */
-    int in, out;     /* -1: nobody is there */
+    int in, out;     /* -1: no peer, or its end */
     int pty;         /* our side of it */
     struct listener listener;
     bool is_terminal, escaped;
@@ -52,7 +55,7 @@ struct console {
     ev_signal winch;
 };
 
-/* Peers of sockets and pseudo-terminals come and go; others only go. */
+/* Sockets and pseudo-terminals can get another peer later. */
 static void lose_peer(struct console *con)
 {
     struct ev_loop *loop = con->dev->loop;
@@ -81,7 +84,7 @@ static void meet_peer(struct console *con, int fd)
     watch_input(con);
 }
 
-/* The client that waits, if there is one. */
+/* Accept the client that waits, if there is one. */
 static void let_in(struct console *con)
 {
     int fd =
@@ -95,7 +98,7 @@ static void let_in(struct console *con)
 
 /* transmit */
 
-/* How many bytes the output took, all of them if there is none; -1: wait. */
+/* The bytes that the output took; all of them if there is no peer. -1: wait. */
 static ssize_t put(struct console *con, const struct iovec *iov, unsigned n)
 {
     size_t total = 0;
@@ -116,11 +119,12 @@ static ssize_t put(struct console *con, const struct iovec *iov, unsigned n)
         if (errno == EINTR)
             continue;
         if (con->mode != SOCKET && con->mode != PTY)
-            complain("output: %s; no more is written", strerror(errno));
+            complain("output: %s; all further output is dropped",
+                     strerror(errno));
         lose_peer(con);
         /*
-         * One that left is noticed only now if the guest takes no input. The
-         * rest of what it got a part of is not for the next.
+         * That a client left is noticed only here if the guest takes no input.
+         * The next client gets no rest of what this one had in part.
          */
         if (con->mode == SOCKET && !con->done && !con->backlog.size)
             let_in(con);
@@ -128,7 +132,7 @@ static ssize_t put(struct console *con, const struct iovec *iov, unsigned n)
     return (ssize_t)total;
 }
 
-/* Send what there is; true: all of it is gone. */
+/* Send what there is; true: all of it is sent. */
 static bool send_out(struct console *con)
 {
     while (con->backlog.size) {
@@ -157,7 +161,7 @@ static bool send_out(struct console *con)
     return true;
 }
 
-/* The peer went: what it did not take is dropped, and the queue goes on. */
+/* The peer disconnected: drop what it did not take; the queue goes on. */
 static void hang_up(struct console *con)
 {
     lose_peer(con);
@@ -285,7 +289,7 @@ static void console_handle(struct queue *queue)
         transmit(con, queue);
 }
 
-/* 5.3.4: a character without any queue. It is dropped if it has to wait. */
+/* 5.3.4: a character without a queue; dropped if it cannot be sent now. */
 static int console_write_config(struct device *dev, uint32_t offset,
                                 const void *data, uint32_t size)
 {
@@ -340,7 +344,7 @@ static void on_accept(struct ev_loop *loop, ev_io *w, int events)
     let_in(w->data);
 }
 
-/* Nothing tells of a pseudo-terminal being opened, or resized. */
+/* No event reports that a pseudo-terminal was opened or resized. */
 static void on_look(struct ev_loop *loop, ev_timer *w, int events)
 {
     struct console *con = w->data;
@@ -362,7 +366,9 @@ static int open_file(struct console *con)
         open(con->path, O_WRONLY | O_CREAT | O_APPEND | O_NONBLOCK | O_CLOEXEC,
              0666);
     if (con->out < 0)
-        return complain("%s: %s", con->path, strerror(errno));
+        return complain("--file=%s: %s%s", con->path, strerror(errno),
+                        errno == ENXIO ? " (a FIFO: start its reader first)"
+                                       : "");
     return 0;
 }
 
@@ -399,7 +405,7 @@ static int open_pty(struct console *con)
 
 static int open_socket(struct console *con)
 {
-    if (listener_open(&con->listener, con->path) < 0)
+    if (listener_open(&con->listener, "unix", con->path) < 0)
         return -1;
     ev_io_init(&con->accept, on_accept, con->listener.fd, EV_READ);
     con->accept.data = con;
@@ -416,12 +422,13 @@ static int console_init(struct device *dev)
     ev_init(&con->writable, on_writable);
     con->readable.data = con->writable.data = con;
 
-    int rc = con->mode == TO_FILE  ? open_file(con)
-             : con->mode == STDIO  ? open_stdio(con)
-             : con->mode == PTY    ? open_pty(con)
-             : con->mode == SOCKET ? open_socket(con)
-                                   : complain("one of --file, --stdio, --pty "
-                                              "and --unix is needed");
+    int rc = con->mode == TO_FILE ? open_file(con)
+             : con->mode == STDIO ? open_stdio(con)
+             : con->mode == PTY   ? open_pty(con)
+             : con->mode == SOCKET
+                 ? open_socket(con)
+                 : complain("give one of --file, --stdio, --pty "
+                            "and --unix (see --help)");
 
     if (con->fixed_size || con->is_terminal || con->mode == PTY)
         dev->shape.features |= F_SIZE;
@@ -444,7 +451,7 @@ static int set_mode(struct device *dev, enum mode mode, const char *path)
     struct console *con = dev->state;
 
     if (con->mode != NONE)
-        return complain("only one of --file, --stdio, --pty and --unix");
+        return complain("give only one of --file, --stdio, --pty and --unix");
     con->mode = mode;
     con->path = path;
     return 0;
@@ -478,7 +485,7 @@ static int set_fixed_size(struct device *dev, const char *value)
 
     if (sscanf(value, "%5ux%5u%c", &cols, &rows, &end) != 2 || cols > 65535 ||
         rows > 65535)
-        return complain("--size=%s: COLUMNSxROWS is expected", value);
+        return complain("--size=%s: give COLUMNSxROWS, such as 80x24", value);
     con->fixed_size = true;
     device_put16(dev, CONFIG_COLS, (uint16_t)cols);
     device_put16(dev, CONFIG_ROWS, (uint16_t)rows);
@@ -486,11 +493,12 @@ static int set_fixed_size(struct device *dev, const char *value)
 }
 
 static const struct backend_option options[] = {
-    { "file", "PATH", "output is added to that file", set_file },
+    { "file", "PATH", "append output to that file", set_file },
     { "stdio", NULL, "this terminal, or standard input and output", set_stdio },
     { "pty", NULL, "a new pseudo-terminal, whose name is printed", set_pty },
     { "unix", "PATH", "listen there, for one client at a time", set_unix },
-    { "size", "COLSxROWS", "the size that the guest is told", set_fixed_size },
+    { "size", "COLSxROWS", "the size in config space; the terminal's",
+      set_fixed_size },
     { 0 },
 };
 

@@ -1,5 +1,5 @@
 /*
- * A listening unix socket at a path, which is tidied away at the end.
+ * A listening unix socket at a path, which is removed at the end.
  */
 #ifndef HUSK_BACKENDS_LISTENER_H
 #define HUSK_BACKENDS_LISTENER_H
@@ -14,15 +14,16 @@ struct listener {
 };
 
 /*
- * Bind and listen. A socket file that nobody listens at is replaced. path must
- * stay. 0, or -1 after complain().
+ * Bind and listen, for the option that gave the path. A socket file at which no
+ * program listens is replaced. path must stay valid. 0, or -1 after complain().
  */
-int listener_open(struct listener *listener, const char *path);
+int listener_open(struct listener *listener, const char *option,
+                  const char *path);
 
 /* Close, and remove the file. Any state. */
 void listener_close(struct listener *listener);
 
-/* Connect to a path. The descriptor, or -1 after complain(). */
-int listener_connect(const char *path);
+/* Connect to the path. The descriptor, or -1 after complain(). */
+int listener_connect(const char *option, const char *path);
 
 #endif

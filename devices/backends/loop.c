@@ -1,9 +1,9 @@
 /*
- * husk-loop: a device of a type that VIRTIO does not assign, to try what has
- * nothing to do with any type. What the driver-readable part of a chain holds
- * is copied into its writable part; a chain with only a writable part is filled
- * with 0xa5. Config space is of any size and holds what is written to it;
- * SIGHUP adds one to each of its bytes and tells the driver.
+ * husk-loop: a device of a type that VIRTIO does not assign, for tests that
+ * depend on no type. It copies a chain's readable part into its writable part,
+ * and fills a chain without a readable part with 0xa5. Config space is of any
+ * size and keeps what the driver writes; SIGHUP adds one to each of its bytes
+ * and notifies the driver.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -47,14 +47,18 @@ static int set_config(struct device *dev, const char *value)
     size_t size = strlen(value) / 2;
 
     if (strlen(value) % 2 || size > DEVICE_MAX_CONFIG)
-        return complain("--config: not an even number of digits, or more than "
-                        "%u bytes",
-                        DEVICE_MAX_CONFIG);
+        return complain(
+            "--config: give an even number of hexadecimal digits, at "
+            "most %u bytes",
+            DEVICE_MAX_CONFIG);
     for (size_t i = 0; i < size; i++) {
         int high = hex_digit(value[2 * i]), low = hex_digit(value[2 * i + 1]);
 
         if (high < 0 || low < 0)
-            return complain("--config: byte %zu is not in hexadecimal", i);
+            return complain(
+                "--config: byte %zu is not hexadecimal: give digits such "
+                "as 00ff",
+                i);
         dev->config[i] = (uint8_t)(high << 4 | low);
     }
     dev->shape.config_size = (uint32_t)size;
@@ -112,9 +116,9 @@ static void loop_handle(struct queue *queue)
 static const struct backend_option options[] = {
     { "id", "N", "VIRTIO device type; 63", set_id },
     { "queues", "N", "number of queues, 1 to 256; 1", device_set_queues },
-    { "config-size", "N", "bytes of config space, 0, 1, 2, ...; none",
+    { "config-size", "N", "size of config space, filled with 0, 1, 2, ...; 0",
       set_config_size },
-    { "config", "HEX", "those bytes instead", set_config },
+    { "config", "HEX", "config space has these bytes", set_config },
     { 0 },
 };
 

@@ -2,9 +2,12 @@
  * husk-net: a network card, VIRTIO 1.2 section 5.1, on a tap device or on a
  * unix stream socket where each frame comes after its length, 4 bytes
  * big-endian, as QEMU's -netdev stream has it. One pair of queues, no offloads,
- * with a control queue and a receive filter. A frame without room in the guest
- * waits and nothing more is read; one that is too short, too long or not for
- * the guest is dropped.
+ * with a control queue and a receive filter. A frame waits while the guest has
+ * no buffer, and nothing more is read; a frame that is too short, too long or
+ * filtered is dropped.
+ *
+ * A few lines over 500: transmit, receive and the peer's coming and going work
+ * on the same fields and call one another.
  */
 #include <arpa/inet.h>
 #include <errno.h>
@@ -180,7 +183,7 @@ static void transmit(struct net *net, struct queue *queue)
 
 /* receive */
 
-/* One read: bytes, 0 if there are none now. */
+/* One read: the number of bytes, or 0. */
 static size_t read_peer(struct net *net, void *to, size_t size)
 {
     ssize_t n;
@@ -233,7 +236,7 @@ static bool next_from_socket(struct net *net)
 /* Have a frame for the guest in frame; false: there is none now. */
 static bool next_frame(struct net *net)
 {
-    /* what is not for the guest cannot keep the loop here for ever */
+    /* bounded: frames that are filtered could keep the loop here for ever */
     for (unsigned n = 0; n < 256 && !net->frame_size; n++) {
         if (!(net->mode == TAP ? next_from_tap(net) : next_from_socket(net)))
             return false;
@@ -377,7 +380,7 @@ static int open_tap(struct net *net)
 
 static int open_listener(struct net *net)
 {
-    if (listener_open(&net->listener, net->path) < 0)
+    if (listener_open(&net->listener, "unix", net->path) < 0)
         return -1;
     ev_io_init(&net->accept, on_accept, net->listener.fd, EV_READ);
     net->accept.data = net;
@@ -387,7 +390,7 @@ static int open_listener(struct net *net)
 
 static int open_connection(struct net *net)
 {
-    int fd = listener_connect(net->path);
+    int fd = listener_connect("unix-connect", net->path);
 
     if (fd < 0)
         return -1;
@@ -402,7 +405,8 @@ static int net_init(struct device *dev)
 
     net->dev = dev;
     if (net->mode == NONE)
-        return complain("one of --tap, --unix and --unix-connect is needed");
+        return complain("give one of --tap, --unix and --unix-connect (see "
+                        "--help)");
     if (!net->has_mac)
         mac_of_name(net->path, net->mac);
     ev_init(&net->readable, on_readable);
@@ -429,7 +433,7 @@ static int set_mode(struct device *dev, enum mode mode, const char *path)
     struct net *net = dev->state;
 
     if (net->mode != NONE)
-        return complain("only one of --tap, --unix and --unix-connect");
+        return complain("give only one of --tap, --unix and --unix-connect");
     net->mode = mode;
     net->path = path;
     return 0;
@@ -474,11 +478,12 @@ static int set_mtu(struct device *dev, const char *value)
 }
 
 static const struct backend_option options[] = {
-    { "tap", "NAME", "that tap device", set_tap },
+    { "tap", "NAME", "a tap device of the host", set_tap },
     { "unix", "PATH", "listen there, for one peer at a time", set_unix },
     { "unix-connect", "PATH", "connect to a peer there", set_connect },
-    { "mac", "ADDRESS", "the card's address; made from the above", set_mac },
-    { "mtu", "BYTES", "the MTU that the guest is told; none", set_mtu },
+    { "mac", "ADDRESS", "the card's address; by default made of the above",
+      set_mac },
+    { "mtu", "BYTES", "the MTU in config space, 68 to 65535; none", set_mtu },
     { 0 },
 };
 

@@ -11,7 +11,8 @@
 
 #include "devices/backends/mac.h"
 
-#define FILTER_MAX_MACS 64u /* of each kind; more are all taken in */
+#define FILTER_MAX_MACS                                                        \
+    64u /* of each kind; if more are set, all frames of that kind pass */
 
 /* a class, a command, and two tables of at most 1024 addresses together */
 #define FILTER_MAX_COMMAND (2u + 8u + 1024u * MAC_SIZE)

@@ -1,7 +1,7 @@
 /*
  * husk-rng: an entropy device, VIRTIO 1.2 section 5.4. Each buffer is filled
- * with bytes of the host's getrandom(), at most 64 KiB of it at a time, as
- * large as they come. No configuration, one queue.
+ * with bytes of the host's getrandom(), at most its first 64 KiB. No config
+ * space, one queue.
  */
 #include <errno.h>
 #include <string.h>

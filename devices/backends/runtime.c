@@ -21,7 +21,7 @@
 
 #define VERSION     "0.1.0"
 #define MAX_OPTIONS 24
-#define PATIENCE    2. /* seconds */
+#define PATIENCE    2. /* seconds, for chains in flight at the end */
 
 struct runtime {
     struct device dev;
@@ -135,7 +135,7 @@ static void on_patience(struct ev_loop *loop, ev_timer *w, int events)
     ev_break(loop, EVBREAK_ALL);
 }
 
-/* Let work in flight finish, but not for long, nor past a second signal. */
+/* Wait for chains in flight: at most 2 s, and not after a second signal. */
 static void on_end_signal(struct ev_loop *loop, ev_signal *w, int events)
 {
     struct runtime *rt = w->data;
@@ -159,7 +159,7 @@ static void on_hangup(struct ev_loop *loop, ev_signal *w, int events)
     rt->dev.backend->hangup(&rt->dev);
 }
 
-/* A given descriptor: listen on it, or serve it. */
+/* The descriptor of --fd: accept on it if it listens, else serve it. */
 static int take_fd(struct runtime *rt, int fd)
 {
     int listening;
@@ -194,7 +194,8 @@ static int run(struct runtime *rt, const char *path, int fd)
 
     if (dev->backend->init && dev->backend->init(dev) < 0)
         return -1;
-    if ((path ? listener_open(&rt->listener, path) : take_fd(rt, fd)) < 0)
+    if ((path ? listener_open(&rt->listener, "socket-path", path)
+              : take_fd(rt, fd)) < 0)
         return -1;
     if (rt->listener.fd >= 0) {
         fcntl(rt->listener.fd, F_SETFL,
@@ -207,7 +208,7 @@ static int run(struct runtime *rt, const char *path, int fd)
     return rt->failed ? -1 : 0;
 }
 
-/* 1: go on, 0: all was done already, -1 after a complaint. */
+/* 1: run the device, 0: nothing is left to do, -1 after complain(). */
 static int parse(struct runtime *rt, int argc, char **argv, const char **path,
                  int *fd)
 {
@@ -226,10 +227,16 @@ static int parse(struct runtime *rt, int argc, char **argv, const char **path,
             .val = OPT_DEVICE + (int)(n - N_COMMON),
         };
 
-    for (int c; (c = getopt_long(argc, argv, "", table, NULL)) != -1;) {
+    opterr = 0;
+    for (int c; (c = getopt_long(argc, argv, ":", table, NULL)) != -1;) {
         switch (c) {
-        case '?': /* getopt_long said it */
-            return -1;
+        case ':':
+            return complain("%s: give it a value (see --help)",
+                            argv[optind - 1]);
+        case '?':
+            return complain("%s: no such option, or one that takes no value "
+                            "(see --help)",
+                            argv[optind - 1]);
         case OPT_SOCKET:
             *path = optarg;
             break;
@@ -253,7 +260,7 @@ static int parse(struct runtime *rt, int argc, char **argv, const char **path,
         }
     }
     if (optind < argc)
-        return complain("%s: not an option", argv[optind]);
+        return complain("%s: not an option (see --help)", argv[optind]);
     if (!*path == (*fd < 0))
         return complain("give either --socket-path or --fd (see --help)");
     return 1;

@@ -1,7 +1,7 @@
 /*
  * The back-end's own requests, on the channel that SET_BACKEND_REQ_FD gave.
- * There is one, CONFIG_CHANGE. At most one is unanswered; changes meanwhile are
- * told by one more after the answer. Nothing here waits.
+ * There is one, CONFIG_CHANGE. At most one has no answer yet; all changes
+ * before its answer cause one more request after it. Nothing here blocks.
  */
 #ifndef HUSK_BACKENDS_UPLINK_H
 #define HUSK_BACKENDS_UPLINK_H
@@ -14,9 +14,9 @@
 struct uplink {
     struct ev_loop *loop;
     int fd;        /* -1: none */
-    bool acked;    /* REPLY_ACK was negotiated: ask for answers */
-    bool awaiting; /* an answer is due */
-    bool changed;  /* to be told when it came */
+    bool acked;    /* REPLY_ACK was negotiated: request answers */
+    bool awaiting; /* an answer has not come yet */
+    bool changed;  /* send another request after it */
     struct vu_header out;
     size_t out_done;
     uint8_t in[VU_HEADER_SIZE + 8];

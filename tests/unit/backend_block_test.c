@@ -11,6 +11,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <criterion/criterion.h>
@@ -445,4 +446,49 @@ Test(backend_block, read_only, .timeout = 60)
     expect_bytes(&d, 0, SECTORS, 0x55);
     vu_end(&c, 0);
     disk_fini(&d);
+}
+
+/* Disks that cannot be, each with one line that says what to do. */
+Test(backend_block, options, .timeout = 30)
+{
+    char dir[] = "/tmp/husk-fifo-XXXXXX", fifo[64], arg[96];
+
+    cr_assert_not_null(mkdtemp(dir));
+    snprintf(fifo, sizeof fifo, "%s/fifo", dir);
+    cr_assert_eq(mkfifo(fifo, 0600), 0);
+    snprintf(arg, sizeof arg, "--file=%s", fifo);
+
+    const struct {
+        const char *args[4];
+        const char *says;
+    } rows[] = {
+        { { "--fd=0" }, "which disk? Give --file=PATH" },
+        { { "--fd=0", "--file=/nowhere" }, "--file=/nowhere: No such file" },
+        { { "--fd=0", "--file=/tmp" }, "--file=/tmp: Is a directory" },
+        { { "--fd=0", "--file=/tmp", "--read-only" }, "give a regular file" },
+        { { "--fd=0", arg }, "give a regular file or a block device" },
+        { { "--fd=0", arg, "--read-only" }, "give a regular file" },
+        { { "--fd=0", "--file=/dev/null" },
+          "--file=/dev/null: give a regular" },
+        { { "--fd=0", "--serial=012345678901234567890" }, "at most 20 bytes" },
+        { { "--fd=0", "--queues=0" }, "--queues=0: give a number from 1 to" },
+        { { "--fd=0", "--queues=257" }, "give a number from 1 to 256" },
+    };
+
+    for (unsigned i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        int err = memfd_create("stderr", MFD_CLOEXEC), status;
+        pid_t pid = vu_exec("husk-block", rows[i].args, -1, err);
+        char all[512];
+
+        cr_assert_eq(waitpid(pid, &status, 0), pid);
+        cr_assert(WIFEXITED(status) && WEXITSTATUS(status) == 1, "row %u", i);
+        vu_says(&(struct vu_client){ .stderr_fd = err }, rows[i].says);
+
+        ssize_t n = pread(err, all, sizeof all, 0);
+
+        cr_assert_eq(memchr(all, '\n', (size_t)n), all + n - 1, "row %u", i);
+        close(err);
+    }
+    unlink(fifo);
+    rmdir(dir);
 }

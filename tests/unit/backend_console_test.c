@@ -152,7 +152,7 @@ static void pipes_of(uint64_t features)
     close(out[0]);
     say(&c, "into the void");
     say(&c, "again");
-    vu_says(&c, "output: Broken pipe; no more is written");
+    vu_says(&c, "output: Broken pipe; all further output is dropped");
     vu_end(&c, 0);
 }
 
@@ -407,9 +407,9 @@ Test(backend_console, options, .timeout = 30)
     } rows[] = {
         { { NULL }, "one of --file, --stdio, --pty and --unix" },
         { { "--pty", "--stdio" }, "only one of --file" },
-        { { "--stdio", "--size=80" }, "--size=80: COLUMNSxROWS" },
-        { { "--stdio", "--size=80x24x" }, "COLUMNSxROWS is expected" },
-        { { "--stdio", "--size=70000x24" }, "COLUMNSxROWS is expected" },
+        { { "--stdio", "--size=80" }, "--size=80: give COLUMNSxROWS" },
+        { { "--stdio", "--size=80x24x" }, "give COLUMNSxROWS" },
+        { { "--stdio", "--size=70000x24" }, "give COLUMNSxROWS" },
         { { "--file=/nowhere/x" }, "/nowhere/x: No such file" },
         { { "--unix=/nowhere/x" }, "/nowhere/x: No such file" },
     };
