@@ -14,6 +14,7 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/prctl.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -213,13 +214,16 @@ static void reap(struct run *run)
     run->status = run->signalled ? 128 + WTERMSIG(status) : WEXITSTATUS(status);
 }
 
+/* There is none if husk was killed: the file is made first, and filled last. */
 static void read_record(struct run *run)
 {
     json_error_t error;
+    struct stat st;
 
     json_decref(run->record);
     run->record = NULL;
-    if (!run->record_path || access(run->record_path, F_OK) < 0)
+    if (!run->record_path || stat(run->record_path, &st) < 0 ||
+        (st.st_size == 0 && run->signalled))
         return;
     run->record = json_load_file(run->record_path, 0, &error);
     cr_assert(run->record, "the record: line %d: %s", error.line, error.text);
