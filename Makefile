@@ -49,12 +49,13 @@ BOOT_x86_64 = arch_x86_64.c fdt_x86_64.c params_x86_64.c rom_x86_64.c \
 
 LIB = $(addprefix vmm/machine/,fail.c file.c mem.c sys.c sysevent.c window.c bus.c \
   vcpu.c machine.c arch_$(ARCH).c)
-LIB += $(addprefix vmm/link/,words.c spec.c child.c device.c connect.c \
-  place.c reconnect.c)
+LIB += $(addprefix vmm/link/,words.c spec.c child.c lines.c relay.c link.c \
+  requests.c recovery.c guest.c device.c place.c)
 LIB += $(addprefix vmm/,abi.c console.c log.c end.c config.c board.c load.c boot.c \
   finish.c query.c timeline.c vm.c)
 LIB += $(addprefix devices/,wire.c frontend.c vring.c config.c channel.c \
-  probe.c shm.c foreign.c helper.c names.c transport.c queues.c uart.c power.c)
+  probe.c shm.c foreign.c helper.c names.c transport.c queues.c mailbox.c \
+  identity.c uart.c power.c)
 LIB += $(addprefix boot/,image.c elf.c initrd.c fdt.c tree.c stranger.c \
   $(BOOT_$(ARCH)))
 

@@ -8,6 +8,7 @@
 #define HUSK_DEVICES_IDENTITY_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #include "devices/vhost_user.h"
@@ -33,5 +34,12 @@ struct identity {
     bool inband;     /* kicks, calls and errors go by message */
     struct vu_shm_config shm; /* shared memory regions; all zero: none */
 };
+
+/*
+ * Whether a back-end that came back is another device than before, or offers
+ * less than the needed feature bits. text says in what.
+ */
+bool identity_differs(const struct identity *is, const struct identity *was,
+                      uint64_t needed, char *text, size_t size);
 
 #endif

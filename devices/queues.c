@@ -133,7 +133,7 @@ static void write_reset(struct transport *t, unsigned index, uint32_t value,
         return;
     registers_show(t, VIRTIO_MMIO_QUEUE_RESET, 1);
     t->epoch++;
-    if (!t->lost && t->rings.given[index].started)
+    if (!t->lost)
         registers_went_well(
             t, t->ops->ring_stop(t->ctx, &t->rings, index, deadline));
     forget(t, index);
@@ -194,11 +194,11 @@ void queues_write(struct transport *t, uint32_t offset, uint32_t value,
 static void notify_inband(struct transport *t, unsigned index,
                           uint64_t deadline)
 {
-    if (!registers_lock_until(t, deadline))
+    if (!mailbox_lock_until(t->box, deadline))
         return;
     if (t->rings.given[index].started && !t->lost)
         registers_went_well(t, t->ops->kick(t->ctx, index, deadline));
-    transport_unlock(t);
+    mailbox_unlock(t->box);
 }
 
 /* A kick that KVM did not take. It needs no lock where the ring has a kick

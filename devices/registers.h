@@ -35,9 +35,6 @@ static inline uint32_t registers_shown(const struct transport *t,
 /* What a call behind the registers returned: a failure loses the device. */
 bool registers_went_well(struct transport *t, int rc);
 
-/* The device's lock, or false when the deadline has passed. */
-bool registers_lock_until(struct transport *t, uint64_t deadline);
-
 /* DRIVER_OK was written, and no reset since. */
 static inline bool registers_running(const struct transport *t)
 {

@@ -9,10 +9,6 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
-#ifdef __SANITIZE_THREAD__
-#include <sanitizer/tsan_interface.h>
-#endif
 
 #include "devices/deadline.h"
 #include "devices/helper.h"
@@ -95,7 +91,7 @@ int transport_init(struct transport *t, const struct transport_setup *setup)
     const struct identity *is = setup->is;
 
     memset(t, 0, sizeof *t);
-    pthread_mutex_init(&t->lock, NULL);
+    t->box = setup->box;
     t->is = is;
     t->window = setup->window;
     t->mem = setup->mem;
@@ -123,17 +119,6 @@ int transport_init(struct transport *t, const struct transport_setup *setup)
 void transport_fini(struct transport *t)
 {
     vrings_fini(&t->rings);
-    pthread_mutex_destroy(&t->lock);
-}
-
-void transport_lock(struct transport *t)
-{
-    pthread_mutex_lock(&t->lock);
-}
-
-bool transport_trylock(struct transport *t)
-{
-    return pthread_mutex_trylock(&t->lock) == 0;
 }
 
 void transport_needs_reset(struct transport *t, bool lost)
@@ -162,69 +147,12 @@ bool registers_went_well(struct transport *t, int rc)
     return rc == 0;
 }
 
-/* What the back-end has to answer is due afterwards. */
-static void reset_without_waiting(struct transport *t)
+/* What the back-end has to answer is pending afterwards. */
+void transport_late_reset(struct transport *t)
 {
     if (!t->lost)
         registers_went_well(t, t->ops->send_reset(t->ctx, &t->rings));
     show_reset(t);
-}
-
-void transport_unlock(struct transport *t)
-{
-    do {
-        atomic_store(&t->work, false);
-        if (atomic_exchange(&t->reset, false))
-            reset_without_waiting(t);
-        t->ops->leave(t->ctx);
-        pthread_mutex_unlock(&t->lock);
-        /* work that was asked for after leave() and before the unlock */
-    } while (atomic_load(&t->work) && transport_trylock(t));
-}
-
-void transport_work(struct transport *t)
-{
-    atomic_store(&t->work, true);
-    if (transport_trylock(t))
-        transport_unlock(t);
-}
-
-/* ThreadSanitizer does not know pthread_mutex_clocklock() by itself. */
-#ifdef __SANITIZE_THREAD__
-static void before_lock(pthread_mutex_t *lock)
-{
-    __tsan_mutex_pre_lock(lock, __tsan_mutex_try_lock);
-}
-
-static void after_lock(pthread_mutex_t *lock, bool locked)
-{
-    __tsan_mutex_post_lock(
-        lock,
-        __tsan_mutex_try_lock | (locked ? 0 : __tsan_mutex_try_lock_failed), 0);
-}
-#else
-static void before_lock(pthread_mutex_t *lock)
-{
-    (void)lock;
-}
-
-static void after_lock(pthread_mutex_t *lock, bool locked)
-{
-    (void)lock;
-    (void)locked;
-}
-#endif
-
-bool registers_lock_until(struct transport *t, uint64_t deadline)
-{
-    struct timespec until = { .tv_sec = (time_t)(deadline / 1000000000u),
-                              .tv_nsec = (long)(deadline % 1000000000u) };
-    int rc;
-
-    before_lock(&t->lock);
-    rc = pthread_mutex_clocklock(&t->lock, CLOCK_MONOTONIC, &until);
-    after_lock(&t->lock, rc == 0);
-    return rc == 0;
 }
 
 void transport_config(struct transport *t, const uint8_t *config, bool notify)
@@ -425,19 +353,18 @@ void transport_write(struct transport *t, uint64_t offset, const void *data,
         queues_notify(t, value, deadline);
         return;
     }
-    if (!registers_lock_until(t, deadline)) {
-        /* whoever holds it is about to lose the device; 0 is 0 all the same */
-        if (offset == VIRTIO_MMIO_STATUS && value == 0) {
-            atomic_store(&t->reset, true);
-            transport_work(t);
-        }
+    if (!mailbox_lock_until(t->box, deadline)) {
+        /* its holder is about to lose the device; a reset is one all the same
+         */
+        if (offset == VIRTIO_MMIO_STATUS && value == 0)
+            mailbox_post(t->box, TRANSPORT_NOTE_RESET);
         return;
     }
     if (offset < VIRTIO_MMIO_CONFIG)
         write_register(t, (uint32_t)offset, value, deadline);
     else
         write_config(t, offset - VIRTIO_MMIO_CONFIG, data, size, deadline);
-    transport_unlock(t);
+    mailbox_unlock(t->box);
 }
 
 /*
@@ -468,7 +395,7 @@ void transport_read(struct transport *t, uint64_t offset, void *data,
 
 void transport_reboot(struct transport *t)
 {
-    reset_without_waiting(t);
+    transport_late_reset(t);
     t->ack_direct = false;
     for (unsigned i = 0; i < t->rings.n; i++)
         t->rings.given[i].direct = false;

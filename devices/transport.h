@@ -10,19 +10,18 @@
 #ifndef HUSK_DEVICES_TRANSPORT_H
 #define HUSK_DEVICES_TRANSPORT_H
 
-#include <pthread.h>
-#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 
 #include "devices/identity.h"
+#include "devices/mailbox.h"
 #include "devices/shm.h"
 #include "devices/vring.h"
 #include "vmm/machine/mem.h"
 #include "vmm/machine/window.h"
 
-/* What is behind the registers. Every call comes under the transport's lock,
- * and returns 0 or the negative errno that lost the device; -ECANCELED when
+/* What is behind the registers. Every call comes under the device's lock, and
+ * returns 0 or the negative errno that lost the device; -ECANCELED when
  * the run ends while it waits. */
 struct transport_ops {
     int (*status)(void *ctx, uint8_t status, uint64_t deadline);
@@ -40,14 +39,12 @@ struct transport_ops {
                         uint32_t size, uint64_t deadline);
     /* a kick by message, where rings have no kick descriptor */
     int (*kick)(void *ctx, uint32_t index, uint64_t deadline);
-    /* The lock is about to be released: the last chance to see to what the
-     * loop could not do meanwhile. */
-    void (*leave)(void *ctx);
 };
 
 /* What a transport is made of. All that is pointed to, and the descriptors,
  * outlive it, but for config. */
 struct transport_setup {
+    struct mailbox *box; /* the device's lock */
     const struct identity *is;
     const uint8_t *config; /* is->config_size bytes: config space at first */
     const struct shm *shm; /* its shared memory regions, placed; or NULL */
@@ -63,8 +60,16 @@ struct transport_setup {
 
 #define TRANSPORT_STATUSES 5 /* that a driver can write between resets */
 
+/*
+ * | fields                        | who                                     |
+ * |-------------------------------|-----------------------------------------|
+ * | box to ack_fd                 | fixed by transport_init(); any thread   |
+ * | the registers in window.page  | written under the lock, read without    |
+ * | rings.given[].kick            | written under the lock, read without    |
+ * | the rest                      | under the device's lock, box->lock      |
+ */
 struct transport {
-    pthread_mutex_t lock;
+    struct mailbox *box;
     struct window window;
     const struct mem *mem;
     const struct transport_ops *ops;
@@ -72,12 +77,10 @@ struct transport {
     const struct identity *is;
     const struct shm *shm;
     double deadline;
-    uint64_t shown; /* features that the guest sees */
-    int call_fd;    /* interrupts the guest; borrowed */
-    int ack_fd;     /* swallows acknowledgements; borrowed */
-    bool ack_direct;
-    atomic_bool work;  /* leave() is wanted, by the loop */
-    atomic_bool reset; /* the guest's, which could not have the lock in time */
+    uint64_t shown;  /* features that the guest sees */
+    int call_fd;     /* interrupts the guest; borrowed */
+    int ack_fd;      /* swallows acknowledgements; borrowed */
+    bool ack_direct; /* KVM swallows acknowledgements */
 
     struct vrings rings; /* is->vqs of them */
     uint32_t feature_sel, driver_sel, queue_sel, shm_sel;
@@ -110,16 +113,14 @@ void transport_read(struct transport *t, uint64_t offset, void *data,
 void transport_write(struct transport *t, uint64_t offset, const void *data,
                      unsigned size);
 
-/* The device's lock, for the loop. transport_unlock() calls leave(). */
-bool transport_trylock(struct transport *t);
-void transport_unlock(struct transport *t);
+/* A note in the box: the guest reset the device, but could not have the lock in
+ * time. Whoever reads it calls transport_late_reset(). The device's own notes
+ * begin above it. */
+#define TRANSPORT_NOTE_RESET 1u
 
-/* Wait for the lock: only while no back-end is there that its holder could wait
- * for. */
-void transport_lock(struct transport *t);
-
-/* Ask whoever holds the lock, or now if nobody does, to call leave(). */
-void transport_work(struct transport *t);
+/* The reset, without waiting: the back-end's answers are pending when this
+ * returns. Under the lock. */
+void transport_late_reset(struct transport *t);
 
 /* The config space is now these bytes; interrupt the guest if notify. Under
  * the lock. */
@@ -131,7 +132,7 @@ void transport_needs_reset(struct transport *t, bool lost);
 
 /*
  * The machine is gone and another one comes: as after a reset, and kicks leave
- * KVM_RUN until the device starts again. What the back-end has to answer is due
+ * KVM_RUN until the device starts again. The back-end's answers are pending
  * when this returns. No vCPU runs. Under the lock.
  */
 void transport_reboot(struct transport *t);

@@ -488,8 +488,10 @@ static int send_stop(struct frontend *fe, const struct vrings *rings,
 int frontend_ring_stop(struct frontend *fe, const struct vrings *rings,
                        unsigned index, uint64_t deadline)
 {
-    int rc = fe->lost ? -ENOTCONN : send_stop(fe, rings, index);
+    int rc = fe->lost ? -ENOTCONN : 0;
 
+    if (rc == 0 && rings->given[index].started)
+        rc = send_stop(fe, rings, index);
     return rc < 0 ? rc : frontend_wait(fe, deadline);
 }
 

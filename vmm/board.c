@@ -79,19 +79,16 @@ int board_place(struct husk_vm *vm, struct husk_err *err)
 static int check_first(const struct husk_vm *vm, struct husk_err *err)
 {
     unsigned bits = arch_address_bits(&vm->machine);
+    int rc = 0;
 
     if (vm->shm_end > SHM_FLOOR && vm->shm_end > UINT64_C(1) << bits)
         return fail(err, -ENOSPC,
                     "memory and the devices' shared memory end "
                     "at 0x%" PRIx64 ", the processor has %u bits of address",
                     vm->shm_end, bits);
-    for (unsigned i = 0; i < vm->n_devices; i++) {
-        struct frontend *fe = &vm->devices[i]->fe;
-
-        if (frontend_check_slots(fe, &vm->mem) < 0 || fe->lost)
-            return fail(err, fe->err.code, "%s", fe->err.text);
-    }
-    return 0;
+    for (unsigned i = 0; i < vm->n_devices && rc == 0; i++)
+        rc = device_check(vm->devices[i], &vm->mem, err);
+    return rc;
 }
 
 /* Put devices and pins on the machine, whichever boot it is for. */

@@ -122,10 +122,8 @@ void vm_stop_watchers(struct husk_vm *vm)
     ev_io_stop(vm->loop, &vm->on_output);
     ev_timer_stop(vm->loop, &vm->timeout);
     ev_timer_stop(vm->loop, &vm->drain);
-    for (unsigned i = 0; i < vm->n_devices; i++) {
-        device_stop_watchers(vm->devices[i]);
-        device_stop_child(vm->devices[i]);
-    }
+    for (unsigned i = 0; i < vm->n_devices; i++)
+        device_silence(vm->devices[i]);
 }
 
 int husk_vm_create(struct husk_vm **out, struct ev_loop *loop,
@@ -167,7 +165,7 @@ static void destroy_devices(struct husk_vm *vm)
     uint64_t deadline;
 
     for (unsigned i = 0; i < vm->n_devices; i++)
-        child_ask(&vm->devices[i]->child);
+        device_ask_to_end(vm->devices[i]);
     deadline = sys_now() + LAST_WAIT;
     for (unsigned i = 0; i < vm->n_devices; i++) {
         device_fini(vm->devices[i], deadline);

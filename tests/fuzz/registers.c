@@ -33,12 +33,13 @@ static struct {
 static struct run {
     struct transport t;
     struct identity is;
+    struct mailbox box;
     struct window window;
     struct shm shm;
     struct mmio model;
     struct input outcomes;
     struct mmio_call calls[MMIO_MAX_CALLS];
-    unsigned n_calls, left; /* left: calls of leave() */
+    unsigned n_calls, left; /* left: reads of notes */
     uint8_t config[MMIO_MAX_CONFIG];
     unsigned opened; /* descriptors, before */
 } run;
@@ -167,11 +168,20 @@ static int on_kick(void *ctx, uint32_t index, uint64_t deadline)
     return record(MMIO_KICK, index, 0)->rc;
 }
 
-static void on_leave(void *ctx)
+static void read_notes(void *ctx, unsigned notes)
 {
     CHECK(ctx == &run);
     run.left++;
+    if (notes & TRANSPORT_NOTE_RESET)
+        transport_late_reset(&run.t);
 }
+
+static void wake(void *ctx)
+{
+    CHECK(ctx == &run);
+}
+
+static const struct mailbox_ops box_ops = { read_notes, wake };
 
 static const struct transport_ops ops = {
     .status = on_status,
@@ -183,7 +193,6 @@ static const struct transport_ops ops = {
     .send_reset = on_send_reset,
     .config_write = on_config_write,
     .kick = on_kick,
-    .leave = on_leave,
 };
 
 static void begin_step(void)
@@ -376,9 +385,9 @@ static void new_config(struct input *in)
 
     for (unsigned i = 0; i < n && run.model.config_size; i++)
         run.config[input_u16(in) % run.model.config_size] ^= input_u8(in);
-    CHECK(transport_trylock(&run.t));
+    CHECK(mailbox_trylock(&run.box));
     transport_config(&run.t, run.config, notify);
-    transport_unlock(&run.t);
+    mailbox_unlock(&run.box);
     begin_model();
     mmio_config(&run.model, run.config, notify);
     compare();
@@ -388,9 +397,9 @@ static void break_down(struct input *in)
 {
     bool lost = input_u8(in) == 1;
 
-    CHECK(transport_trylock(&run.t));
+    CHECK(mailbox_trylock(&run.box));
     transport_needs_reset(&run.t, lost);
-    transport_unlock(&run.t);
+    mailbox_unlock(&run.box);
     begin_model();
     mmio_needs_reset(&run.model, lost);
     compare();
@@ -398,9 +407,9 @@ static void break_down(struct input *in)
 
 static void reboot(void)
 {
-    CHECK(transport_trylock(&run.t));
+    CHECK(mailbox_trylock(&run.box));
     transport_reboot(&run.t);
-    transport_unlock(&run.t);
+    mailbox_unlock(&run.box);
     begin_model();
     mmio_reboot(&run.model);
     compare();
@@ -414,13 +423,13 @@ static void write_while_held(struct input *in)
     uint32_t offset = input_u8(in) & ~3u, value = pick_value(in);
     unsigned left;
 
-    CHECK(transport_trylock(&run.t));
-    transport_work(&run.t); /* seen to when it is let go */
+    CHECK(mailbox_trylock(&run.box));
+    mailbox_post(&run.box, 1u << 8); /* read when it is let go of */
     left = run.left;
     transport_write(&run.t, offset, &value, 4);
     CHECK_EQ(run.n_calls, 0);
     CHECK_EQ(run.left, left);
-    transport_unlock(&run.t);
+    mailbox_unlock(&run.box);
     CHECK(run.left > left);
     begin_model();
     if (offset == 0x050 && !run.model.inband)
@@ -533,7 +542,9 @@ static void set_up(struct input *in)
     window_init(&run.window, &host.windows, 0,
                 transport_window_size(run.is.config_size));
     memset(run.window.page, 0, WINDOW);
-    parts = (struct transport_setup){ .is = &run.is,
+    mailbox_init(&run.box, &box_ops, &run);
+    parts = (struct transport_setup){ .box = &run.box,
+                                      .is = &run.is,
                                       .config = run.config,
                                       .shm = &run.shm,
                                       .window = run.window,
@@ -561,6 +572,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     for (unsigned i = 0; i < MAX_STEPS && input_left(&steps); i++)
         step(&steps);
     transport_fini(&run.t);
+    mailbox_fini(&run.box);
     shm_fini(&run.shm);
     count_of(host.call);
     CHECK_EQ(fuzz_open_fds(), run.opened);

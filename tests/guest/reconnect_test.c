@@ -554,7 +554,7 @@ Test(reconnect, without_inflight)
     run_end(&run);
     CHECK_EQ(run.status, 143);
     CHECK_EQ(count_text(run.err, "the back-end has no INFLIGHT_SHMFD: requests "
-                                 "that were under way may be done twice\n"),
+                                 "that were in flight may be done twice\n"),
              1);
     CHECK_EQ(count_text(run.err, "violation"), 0);
     run_free(&run);

@@ -82,9 +82,9 @@ Test(config, past_the_end_reads_zero, .timeout = 10)
 
 static void change(struct spy *spy, const uint8_t *config, bool notify)
 {
-    cr_assert(transport_trylock(&spy->t));
+    cr_assert(mailbox_trylock(&spy->box));
     transport_config(&spy->t, config, notify);
-    transport_unlock(&spy->t);
+    mailbox_unlock(&spy->box);
 }
 
 /* Bytes, generation and interrupt, by what changed and what the driver is up

@@ -81,7 +81,6 @@ static int op_ring_stop(void *ctx, const struct vrings *rings, unsigned index,
 
     (void)deadline;
     spy->index = index;
-    cr_assert(rings->given[index].started);
     rings->given[index].started = false;
     return answer(spy, &spy->n_ring_stop);
 }
@@ -127,14 +126,21 @@ static int op_kick(void *ctx, uint32_t index, uint64_t deadline)
     return answer(spy, &spy->n_kick);
 }
 
-static void op_leave(void *ctx)
+static void read_notes(void *ctx, unsigned notes)
 {
     struct spy *spy = ctx;
 
-    spy->n_leave++;
-    if (spy->on_leave)
-        spy->on_leave(spy);
+    spy->n_read++;
+    if (notes & TRANSPORT_NOTE_RESET)
+        transport_late_reset(&spy->t);
 }
+
+static void wake(void *ctx)
+{
+    (void)ctx;
+}
+
+static const struct mailbox_ops box_ops = { read_notes, wake };
 
 static const struct transport_ops ops = {
     .status = op_status,
@@ -146,7 +152,6 @@ static const struct transport_ops ops = {
     .send_reset = op_send_reset,
     .config_write = op_config_write,
     .kick = op_kick,
-    .leave = op_leave,
 };
 
 void spy_identity(struct spy *spy)
@@ -173,7 +178,9 @@ void spy_start(struct spy *spy)
     cr_assert_geq(spy->call_fd, 0);
     cr_assert_eq(windows_init(&spy->all, 0xd0000000, size), 0);
     window_init(&spy->window, &spy->all, 0, size);
-    setup = (struct transport_setup){ .is = &spy->is,
+    mailbox_init(&spy->box, &box_ops, spy);
+    setup = (struct transport_setup){ .box = &spy->box,
+                                      .is = &spy->is,
                                       .config = spy->config,
                                       .shm = spy->shm,
                                       .window = spy->window,
@@ -195,6 +202,7 @@ void spy_init(struct spy *spy)
 void spy_fini(struct spy *spy)
 {
     transport_fini(&spy->t);
+    mailbox_fini(&spy->box);
     windows_fini(&spy->all);
     ram_fini(&spy->mem);
     close(spy->call_fd);

@@ -27,6 +27,7 @@ struct spy_gate {
 
 struct spy {
     struct transport t;
+    struct mailbox box;
     struct windows all;
     struct window window;
     struct mem mem;
@@ -40,17 +41,17 @@ struct spy {
     /* how it answers */
     int rc;                /* to everything */
     bool refuses;          /* FEATURES_OK */
-    struct spy_gate *gate; /* or NULL; holds each call but leave() */
+    struct spy_gate *gate; /* or NULL; holds each call */
 
     /* what it was asked */
     unsigned n_status, n_features, n_start, n_ring_start, n_ring_stop, n_reset,
-        n_send_reset, n_config_write, n_kick, n_leave;
+        n_send_reset, n_config_write, n_kick, n_read;
     uint8_t status;
     uint64_t features;
     unsigned index;
     uint32_t offset, size;
     uint8_t data[8];
-    void (*on_leave)(struct spy *spy);
+    void (*on_read)(struct spy *spy);
 };
 
 /* A device with four rings and all 64 features offered; set is before. */
@@ -60,7 +61,7 @@ void spy_identity(struct spy *spy);
 void spy_start(struct spy *spy);
 void spy_fini(struct spy *spy);
 
-/* All calls so far but leave(). */
+/* All calls so far. */
 unsigned spy_calls(const struct spy *spy);
 
 /* 32-bit accesses of the guest. A read is made in the page and by

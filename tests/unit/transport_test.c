@@ -75,9 +75,9 @@ Test(transport, window_at_start_and_after_reset, .timeout = 10)
             spy_write(&spy, VIRTIO_MMIO_DEVICE_FEAT_SEL, 1);
             spy_write(&spy, VIRTIO_MMIO_SHM_SEL, 7);
             if (lost) {
-                cr_assert(transport_trylock(&spy.t));
+                cr_assert(mailbox_trylock(&spy.box));
                 transport_needs_reset(&spy.t, false);
-                transport_unlock(&spy.t);
+                mailbox_unlock(&spy.box);
             }
             spy_write(&spy, VIRTIO_MMIO_STATUS, 0);
             expect_window(&spy, 0, 0, 0);
@@ -310,9 +310,9 @@ Test(transport, random_walks, .timeout = 60)
             spy_write(&spy, VIRTIO_MMIO_DRIVER_FEATURES, good);
         }
         if (seed % 41 == 0) {
-            cr_assert(transport_trylock(&spy.t));
+            cr_assert(mailbox_trylock(&spy.box));
             transport_needs_reset(&spy.t, false);
-            transport_unlock(&spy.t);
+            mailbox_unlock(&spy.box);
             now |= now ? 0x40 : 0;
         }
         features = spy.n_features;
@@ -372,7 +372,7 @@ Test(transport, steps, .timeout = 10)
     spy_write(&spy, VIRTIO_MMIO_STATUS, 0);
     cr_assert_eq(spy.n_reset, 1);
     cr_assert_eq(spy_calls(&spy), 6);
-    cr_assert_eq(spy.n_leave, 10, "the lock was let go %u times", spy.n_leave);
+    cr_assert_eq(spy.n_read, 10, "the lock was let go %u times", spy.n_read);
     spy_fini(&spy);
 }
 
@@ -503,9 +503,9 @@ Test(transport, features_fixed, .timeout = 10)
 
 static void lose(struct spy *spy, bool lost)
 {
-    cr_assert(transport_trylock(&spy->t));
+    cr_assert(mailbox_trylock(&spy->box));
     transport_needs_reset(&spy->t, lost);
-    transport_unlock(&spy->t);
+    mailbox_unlock(&spy->box);
 }
 
 /* DEVICE_NEEDS_RESET, with an interrupt where the driver listens. */
@@ -673,9 +673,9 @@ Test(transport, reboot, .timeout = 10)
     spy_init(&spy);
     spy_ready(&spy, 0, 8);
     spy_go(&spy, 0x0f, GOOD);
-    cr_assert(transport_trylock(&spy.t));
+    cr_assert(mailbox_trylock(&spy.box));
     transport_reboot(&spy.t);
-    transport_unlock(&spy.t);
+    mailbox_unlock(&spy.box);
     expect_window(&spy, 0, 0, 0);
     cr_assert_eq(spy.n_send_reset, 1);
     cr_assert_eq(spy.n_reset, 1, "only spy_go()'s own");
@@ -737,50 +737,19 @@ Test(transport, reset_that_comes_too_late, .timeout = 10)
     spy_start(&spy);
     spy_go(&spy, 0x0f, VIRTIO_F_VERSION_1);
     resets = spy.n_reset;
-    cr_assert(transport_trylock(&spy.t));
+    cr_assert(mailbox_trylock(&spy.box));
     spy_write(&spy, VIRTIO_MMIO_STATUS, 0);
     cr_assert_eq(spy.t.status, 0x0f);
-    transport_unlock(&spy.t);
+    mailbox_unlock(&spy.box);
     expect_window(&spy, 0, 0, 0);
     cr_assert_eq(spy.n_send_reset, 1);
     cr_assert_eq(spy.n_reset, resets, "nobody may wait here");
     /* once, and nothing but a reset */
-    cr_assert(transport_trylock(&spy.t));
+    cr_assert(mailbox_trylock(&spy.box));
     spy_write(&spy, VIRTIO_MMIO_STATUS, 1);
-    transport_unlock(&spy.t);
+    mailbox_unlock(&spy.box);
     cr_assert_eq(spy.n_send_reset, 1);
     expect_window(&spy, 0, 0, 0);
-    spy_fini(&spy);
-}
-
-static void ask_again(struct spy *spy)
-{
-    if (spy->n_leave == 1)
-        atomic_store(&spy->t.work, true);
-}
-
-/* Work that the loop leaves is seen to by whoever lets the lock go, also if it
- * comes at the last moment. */
-Test(transport, work_for_the_holder, .timeout = 10)
-{
-    struct spy spy;
-
-    spy_init(&spy);
-    transport_work(&spy.t);
-    cr_assert_eq(spy.n_leave, 1);
-    cr_assert(transport_trylock(&spy.t));
-    cr_assert_not(transport_trylock(&spy.t));
-    transport_work(&spy.t);
-    transport_work(&spy.t);
-    cr_assert_eq(spy.n_leave, 1);
-    transport_unlock(&spy.t);
-    cr_assert_geq(spy.n_leave, 2);
-    spy.n_leave = 0;
-    spy.on_leave = ask_again;
-    transport_work(&spy.t);
-    cr_assert_eq(spy.n_leave, 2, "%u calls", spy.n_leave);
-    cr_assert(transport_trylock(&spy.t));
-    transport_unlock(&spy.t);
     spy_fini(&spy);
 }
 

@@ -1,529 +1,877 @@
 /*
- * Devices on the loop. Before the guest runs the loop owns the connection;
- * after that it takes a device's lock only if nobody holds it, sends, and never
- * waits: whoever holds the lock sees to the rest when letting go of it.
+ * The life of a device: its states, its events, and what each event does in
+ * each state, in one table (see reactions below). All of it happens on the
+ * loop, which never waits for a back-end, nor for a vCPU that waits for one.
+ *
+ *   NEW
+ *    | start
+ *    v           connected           answered          device_place()
+ *   CONNECTING ------------> PROBING ---------> KNOWN ----------------+
+ *    ^    |                   |   |               |                    |
+ *    |    | failed     silence|   | failed        | failed, hang-up    |
+ *    |    |                   |   |               |                    |
+ *    +----|-------------------+   |               |                    |
+ *         v                       v               v                    v
+ *        LOST <------------------------------------------ SERVING <-> SETTLING
+ *         ^   lost, and it may not return                  |  ^        |
+ *         |                                                |  |        |
+ *         |                            lost, and it may    |  |        |
+ *         | given up, refused,         return              v  |        v
+ *         | or another device                           PAUSING <------+
+ *         |                                                |  ^       |
+ *         |                                          timer |  | failed|
+ *         |                                                v  |       |restored
+ *         +------------------ RECONNECTING -> REPROBING -> RESTORING--+
+ *
+ * Before SERVING the loop owns the connection. In SERVING and SETTLING whoever
+ * holds the device's lock does: the loop takes the lock only if nobody holds
+ * it, and otherwise leaves a note (devices/mailbox.h). From PAUSING to
+ * RESTORING the loop owns the connection again, and vCPUs do not touch it.
  */
 #include "vmm/link/device.h"
 
+#include <assert.h>
 #include <errno.h>
-#include <poll.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/epoll.h>
-#include <unistd.h>
 
-#include "devices/doorbell.h"
 #include "devices/helper.h"
 #include "devices/virtio.h"
 #include "vmm/machine/fail.h"
 #include "vmm/machine/sys.h"
 
-#define RING_ERRORS 3   /* lines about them */
-#define SHM_PAUSE   1.0 /* seconds between looks at what is mapped */
+#define STEADY 1.0 /* seconds of service that earn a new attempt at once */
 
-void device_stop_watchers(struct device *device)
+enum device_event {
+    ON_SOCKET,     /* the connection is readable or writable, as watched */
+    ON_TIMER,      /* the pause, or the deadline of pending answers, is over */
+    ON_HANG_UP,    /* the back-end shut its end of the connection */
+    ON_CHILD_GONE, /* the back-end that was started ended, with all it started
+                    */
+    ON_ANSWERED,   /* the probe has ended well */
+    ON_SILENCE,    /* a back-end that may be used without a probe ignored it */
+    ON_FAILED,     /* this connection, or the attempt to get one, failed */
+    ON_REFUSED,    /* and another attempt cannot help */
+    ON_CONFIG,     /* the back-end says that its config space has changed */
+    ON_RING_ERROR, /* the back-end says that a ring is broken */
+    ON_WAKE,       /* whoever held the lock wants the loop */
+    ON_REBOOT,     /* the VM reboots: no vCPU is left */
+    DEVICE_EVENTS,
+};
+
+typedef void (*reaction)(struct device *device, const struct husk_err *why);
+
+static void try_connecting(struct device *device, const struct husk_err *why);
+static void fail_if_ended(struct device *device, const struct husk_err *why);
+static void fail_device(struct device *device, const struct husk_err *why);
+static void fail_hung_up(struct device *device, const struct husk_err *why);
+static void go_on_probing(struct device *device, const struct husk_err *why);
+static void miss_probe(struct device *device, const struct husk_err *why);
+static void become_known(struct device *device, const struct husk_err *why);
+static void connect_unprobed(struct device *device, const struct husk_err *why);
+static void take_early_answers(struct device *device,
+                               const struct husk_err *why);
+static void refresh_config(struct device *device, const struct husk_err *why);
+static void note_ring_error(struct device *device, const struct husk_err *why);
+static void take_answers(struct device *device, const struct husk_err *why);
+static void check_deadline(struct device *device, const struct husk_err *why);
+static void miss_deadline(struct device *device, const struct husk_err *why);
+static void note_hang_up(struct device *device, const struct husk_err *why);
+static void note_config(struct device *device, const struct husk_err *why);
+static void take_turn(struct device *device, const struct husk_err *why);
+static void settle(struct device *device, const struct husk_err *why);
+static void reconnect(struct device *device, const struct husk_err *why);
+static void retry(struct device *device, const struct husk_err *why);
+static void compare(struct device *device, const struct husk_err *why);
+static void go_on_restoring(struct device *device, const struct husk_err *why);
+static void miss_restore(struct device *device, const struct husk_err *why);
+static void restore_hung_up(struct device *device, const struct husk_err *why);
+static void give_up(struct device *device, const struct husk_err *why);
+static void reboot_alone(struct device *device, const struct husk_err *why);
+
+/* What is not here is ignored. */
+static const reaction reactions[DEVICE_STATES][DEVICE_EVENTS] = {
+    [DEVICE_CONNECTING] = { [ON_TIMER] = try_connecting,
+                            [ON_CHILD_GONE] = fail_if_ended,
+                            [ON_FAILED] = fail_device },
+    [DEVICE_PROBING] = { [ON_SOCKET] = go_on_probing,
+                         [ON_TIMER] = miss_probe,
+                         [ON_ANSWERED] = become_known,
+                         [ON_SILENCE] = connect_unprobed,
+                         [ON_FAILED] = fail_device },
+    [DEVICE_KNOWN] = { [ON_SOCKET] = take_early_answers,
+                       [ON_HANG_UP] = fail_hung_up,
+                       [ON_CONFIG] = refresh_config,
+                       [ON_RING_ERROR] = note_ring_error },
+    [DEVICE_SERVING] = { [ON_SOCKET] = take_answers,
+                         [ON_TIMER] = check_deadline,
+                         [ON_HANG_UP] = note_hang_up,
+                         [ON_CONFIG] = note_config,
+                         [ON_RING_ERROR] = note_ring_error,
+                         [ON_WAKE] = take_turn,
+                         [ON_REBOOT] = settle },
+    [DEVICE_SETTLING] = { [ON_SOCKET] = take_answers,
+                          [ON_TIMER] = miss_deadline,
+                          [ON_HANG_UP] = note_hang_up,
+                          [ON_CONFIG] = note_config,
+                          [ON_RING_ERROR] = note_ring_error,
+                          [ON_WAKE] = take_turn },
+    [DEVICE_PAUSING] = { [ON_TIMER] = reconnect, [ON_REBOOT] = reboot_alone },
+    [DEVICE_RECONNECTING] = { [ON_TIMER] = try_connecting,
+                              [ON_FAILED] = retry,
+                              [ON_REBOOT] = reboot_alone },
+    [DEVICE_REPROBING] = { [ON_SOCKET] = go_on_probing,
+                           [ON_TIMER] = miss_probe,
+                           [ON_ANSWERED] = compare,
+                           [ON_FAILED] = retry,
+                           [ON_REBOOT] = reboot_alone },
+    [DEVICE_RESTORING] = { [ON_SOCKET] = go_on_restoring,
+                           [ON_TIMER] = miss_restore,
+                           [ON_HANG_UP] = restore_hung_up,
+                           [ON_FAILED] = retry,
+                           [ON_REFUSED] = give_up,
+                           [ON_CONFIG] = note_config,
+                           [ON_RING_ERROR] = note_ring_error,
+                           [ON_REBOOT] = reboot_alone },
+    [DEVICE_LOST] = { [ON_REBOOT] = reboot_alone },
+};
+
+static void fire(struct device *device, enum device_event event,
+                 const struct husk_err *why)
 {
-    ev_io_stop(device->loop, &device->socket);
-    ev_io_stop(device->loop, &device->hang_up);
-    ev_io_stop(device->loop, &device->err);
-    ev_io_stop(device->loop, &device->requests);
-    ev_timer_stop(device->loop, &device->timer);
-    ev_timer_stop(device->loop, &device->shm_timer);
-    atomic_store(&device->watching, false);
+    reaction react = reactions[device->state][event];
+
+    if (react)
+        react(device, why);
 }
 
-/* Before it was ready: the end of the attempt. */
-void device_give_up(struct device *device, const struct husk_err *err)
-{
-    struct husk_err more = *err;
+#define TO(state) (1u << DEVICE_##state)
 
-    if (device->away) {
-        device_retry(device, err);
-        return;
-    }
-    device->state = DEVICE_LOST;
-    device_stop_watchers(device);
-    if (err->code == -EPIPE || err->code == -ECONNRESET)
-        device_last_words(device, &more);
-    device->events.failed(device->events.ctx, &more);
+/* Every change of state. Loop thread, under the lock. */
+static void enter(struct device *device, enum device_state next)
+{
+    static const unsigned from[DEVICE_STATES] = {
+        [DEVICE_NEW] = TO(CONNECTING),
+        [DEVICE_CONNECTING] = TO(PROBING) | TO(LOST),
+        [DEVICE_PROBING] = TO(CONNECTING) | TO(KNOWN) | TO(LOST),
+        [DEVICE_KNOWN] = TO(SERVING) | TO(LOST),
+        [DEVICE_SERVING] = TO(SETTLING) | TO(PAUSING) | TO(LOST),
+        [DEVICE_SETTLING] = TO(SERVING) | TO(PAUSING) | TO(LOST),
+        [DEVICE_PAUSING] = TO(RECONNECTING),
+        [DEVICE_RECONNECTING] = TO(REPROBING) | TO(PAUSING) | TO(LOST),
+        [DEVICE_REPROBING] = TO(RESTORING) | TO(PAUSING) | TO(LOST),
+        [DEVICE_RESTORING] = TO(SERVING) | TO(PAUSING) | TO(LOST),
+    };
+
+    assert(from[device->state] & 1u << next);
+    device->state = next;
 }
 
-void device_watch(struct device *device, short events)
+/* The same where nothing else is to be done under the lock, which nobody holds
+ * for long: no back-end is connected. */
+static void move(struct device *device, enum device_state next)
 {
-    int mask =
-        (events & POLLIN ? EV_READ : 0) | (events & POLLOUT ? EV_WRITE : 0);
-
-    if (ev_is_active(&device->socket) && device->socket.events == mask)
-        return;
-    ev_io_stop(device->loop, &device->socket);
-    ev_io_set(&device->socket, device->fe.wire.fd, mask);
-    if (mask)
-        ev_io_start(device->loop, &device->socket);
+    mailbox_lock(&device->box);
+    enter(device, next);
+    mailbox_unlock(&device->box);
 }
 
-/* (Re)start the deadline of what is due. */
-void device_arm(struct device *device)
+bool device_is_connected(const struct device *device)
+{
+    return device->state == DEVICE_SERVING || device->state == DEVICE_SETTLING;
+}
+
+bool device_may_return(const struct device *device)
+{
+    return device->spec.reconnect > 0;
+}
+
+/* Waiting for answers on the loop. */
+
+/* (Re)start the deadline of pending answers. */
+static void arm(struct device *device)
 {
     device->taken = device->fe.taken;
-    device->timer.repeat = device->spec.deadline;
-    ev_now_update(device->loop);
-    ev_timer_again(device->loop, &device->timer);
+    link_timer_every(&device->link, device->spec.deadline);
 }
 
-static int watch_hang_up(struct device *device)
+static void watch(struct device *device)
 {
-    struct epoll_event event = { .events = EPOLLRDHUP };
-
-    sys_close(&device->hang_up_fd);
-    device->hang_up_fd = epoll_create1(EPOLL_CLOEXEC);
-    if (device->hang_up_fd < 0 || epoll_ctl(device->hang_up_fd, EPOLL_CTL_ADD,
-                                            device->fe.wire.fd, &event) < 0)
-        return -errno;
-    ev_io_set(&device->hang_up, device->hang_up_fd, EV_READ);
-    ev_io_start(device->loop, &device->hang_up);
-    return 0;
+    link_watch(&device->link, device->fe.wire.fd, frontend_events(&device->fe));
 }
 
-int device_watch_ready(struct device *device)
+static void stop_waiting(struct device *device)
 {
-    int rc = watch_hang_up(device);
+    link_watch(&device->link, device->fe.wire.fd, 0);
+    link_timer_stop(&device->link);
+    mailbox_release(&device->box, DEVICE_CALL_ANSWERS);
+}
 
-    if (rc == 0 && device->fe.acked & VU_PF_BACKEND_REQ) {
-        sys_close(&device->channel.far); /* the back-end has it now */
-        device->channel.acked = device->fe.acked;
-        ev_io_set(&device->requests, device->channel.wire.fd, EV_READ);
-        ev_io_start(device->loop, &device->requests);
-    }
-    if (rc == 0 && !ev_is_active(&device->err)) {
-        ev_io_set(&device->err, device->err_fd, EV_READ);
-        ev_io_start(device->loop, &device->err);
-    }
+static void wait_for_answers(struct device *device)
+{
+    mailbox_claim(&device->box, DEVICE_CALL_ANSWERS);
+    watch(device);
+    if (!ev_is_active(&device->link.timer))
+        arm(device);
+}
+
+/* Drop what there is of a connection. */
+static void disconnect(struct device *device)
+{
+    link_unwatch(&device->link);
+    requests_close(&device->requests);
+    wire_fini(&device->fe.wire);
+}
+
+/* A ready connection: watch for its end, and serve the back-end's requests. */
+static int serve_requests(struct device *device)
+{
+    int rc = link_watch_hang_up(&device->link, device->fe.wire.fd);
+
+    if (rc == 0)
+        requests_serve(&device->requests, &device->fe);
     return rc;
 }
 
-static void become_ready(struct device *device)
+/* frontend.config_arrived: under the lock, by whoever takes the answers. */
+static void on_config_arrived(void *ctx)
 {
-    struct husk_err err, inner;
+    struct device *device = ctx;
+
+    if (!device_is_connected(device))
+        return; /* the guest gets it at the place, or when it is restored */
+    transport_config(&device->transport, device->fe.config,
+                     device->config_interrupt);
+    device->config_interrupt =
+        device->config_interrupt && device->fe.config_again;
+}
+
+/* CONNECTING and PROBING, and the same for one that is to come back. */
+
+static int begin_probe(struct device *device, int fd, struct husk_err *err)
+{
+    bool again = device->state == DEVICE_RECONNECTING;
     int rc;
 
-    device_watch(device, 0);
-    ev_timer_stop(device->loop, &device->timer);
-    device->fe.ctx = device;
-    device->fe.config_arrived = device_config_arrived;
-    if (device->away) {
-        device_returned(device);
-        return;
+    if (device->connections++ == 0)
+        device->t_connected = sys_now();
+    frontend_init(&device->fe, fd);
+    rc = requests_open(&device->requests, device->helper);
+    if (rc < 0)
+        return fail(err, rc, "%s: socketpair: %s", device->spec.name,
+                    strerror(-rc));
+    device->probe.backend_req_fd = device->requests.channel.far;
+    if (again) /* whatever another one that came in between made of it */
+        device->probe.is.dialect = device->is.dialect;
+    move(device, again ? DEVICE_REPROBING : DEVICE_PROBING);
+    probe_start(&device->probe, &device->fe);
+    arm(device);
+    go_on_probing(device, NULL);
+    return 0;
+}
+
+/* One try; the timer calls for the next one, if there is one. */
+static int connect_once(struct device *device, struct husk_err *err)
+{
+    int fd, rc = link_try(&device->link, &fd, err);
+
+    if (rc == -EAGAIN)
+        return 0;
+    return rc < 0 ? rc : begin_probe(device, fd, err);
+}
+
+static void try_connecting(struct device *device, const struct husk_err *why)
+{
+    struct husk_err err;
+
+    (void)why;
+    if (connect_once(device, &err) < 0)
+        fire(device, ON_FAILED, &err);
+}
+
+/* A new attempt, from scratch. */
+static int begin_connecting(struct device *device, double wait,
+                            struct husk_err *err)
+{
+    if (helper_is_stuck(device->helper))
+        return fail(err, -EMFILE,
+                    "%s: the descriptors that the back-end sent cannot be "
+                    "closed",
+                    device->spec.name);
+    link_begin(&device->link, wait);
+    return connect_once(device, err);
+}
+
+static void go_on_probing(struct device *device, const struct husk_err *why)
+{
+    unsigned waits = device->fe.waits;
+    int rc = probe_step(&device->probe);
+    struct husk_err err;
+
+    (void)why;
+    if (rc == -EAGAIN) {
+        watch(device);
+        if (device->fe.waits != waits)
+            arm(device);
+    } else if (rc == 0) {
+        stop_waiting(device);
+        device->fe.ctx = device;
+        device->fe.config_arrived = on_config_arrived;
+        fire(device, ON_ANSWERED, NULL);
+    } else if (probe_again(&device->probe)) {
+        fire(device, ON_SILENCE, NULL);
+    } else {
+        err = device->fe.err;
+        fire(device, ON_FAILED, &err);
     }
+}
+
+static void miss_probe(struct device *device, const struct husk_err *why)
+{
+    frontend_timeout(&device->fe);
+    go_on_probing(device, why);
+}
+
+static void connect_unprobed(struct device *device, const struct husk_err *why)
+{
+    struct husk_err err;
+
+    (void)why;
+    lines_say(&device->lines, HUSK_LOG_INFO,
+              "no answer to the probe: connecting again without one");
+    disconnect(device);
+    move(device, DEVICE_CONNECTING);
+    if (begin_connecting(device, device->spec.wait, &err) < 0)
+        fire(device, ON_FAILED, &err);
+}
+
+static void fail_device(struct device *device, const struct husk_err *why)
+{
+    struct husk_err err = *why;
+
+    move(device, DEVICE_LOST);
+    link_unwatch(&device->link);
+    requests_stop(&device->requests);
+    if (err.code == -EPIPE || err.code == -ECONNRESET)
+        link_child_end(&device->link, &err); /* says more */
+    device->events.failed(device->events.ctx, &err);
+}
+
+/* Nobody is left who could come to listen. */
+static void fail_if_ended(struct device *device, const struct husk_err *why)
+{
+    struct husk_err err;
+
+    (void)why;
+    if (link_child_end(&device->link, &err))
+        fail_device(device, &err);
+}
+
+static int keep_answers(struct device *device, struct husk_err *err)
+{
+    struct husk_err inner;
+    int rc;
+
+    device->is = device->probe.is;
+    device->round_trips = device->fe.waits;
+    device->config = malloc(device->is.config_size + 1);
+    if (!device->config)
+        return fail(err, -ENOMEM, "%s: out of memory", device->spec.name);
+    memcpy(device->config, device->fe.config, device->is.config_size);
+    rc = shm_init(&device->shm, &device->is.shm, &inner);
+    if (rc < 0)
+        return fail(err, rc, "%s: %s", device->spec.name, inner.text);
+    rc = serve_requests(device);
+    if (rc < 0)
+        return fail(err, rc, "%s: epoll: %s", device->spec.name, strerror(-rc));
+    return 0;
+}
+
+static void become_known(struct device *device, const struct husk_err *why)
+{
+    struct husk_err err;
+
+    (void)why;
     if (device->probe.note[0])
         device->events.log(device->events.ctx, HUSK_LOG_WARNING,
                            device->probe.note);
-    device->is = device->probe.is;
-    device->config = malloc(device->is.config_size + 1);
-    if (!device->config) {
-        fail(&err, -ENOMEM, "%s: out of memory", device->spec.name);
-        device_give_up(device, &err);
+    if (keep_answers(device, &err) < 0) {
+        fire(device, ON_FAILED, &err);
         return;
     }
-    memcpy(device->config, device->fe.config, device->is.config_size);
-    device->round_trips = device->fe.waits;
-    rc = shm_init(&device->shm, &device->is.shm, &inner);
-    if (rc < 0) {
-        fail(&err, rc, "%s: %s", device->spec.name, inner.text);
-        device_give_up(device, &err);
-        return;
-    }
-    rc = device_watch_ready(device);
-    if (rc < 0) {
-        fail(&err, rc, "%s: epoll: %s", device->spec.name, strerror(-rc));
-        device_give_up(device, &err);
-        return;
-    }
-    device->state = DEVICE_READY;
+    move(device, DEVICE_KNOWN);
     device->t_ready = sys_now();
     device->events.ready(device->events.ctx, device);
 }
 
-void device_probe_on(struct device *device)
-{
-    unsigned waits = device->fe.waits;
-    struct husk_err err;
-    int rc = probe_step(&device->probe);
+/* KNOWN: no register shows anything yet. */
 
-    if (rc == -EAGAIN) {
-        device_watch(device, frontend_events(&device->fe));
-        if (device->fe.waits != waits)
-            device_arm(device);
-    } else if (rc == 0) {
-        become_ready(device);
-    } else if (probe_again(&device->probe)) {
-        device_say(device, HUSK_LOG_INFO,
-                   "no answer to the probe: connecting again "
-                   "without one");
-        rc = device_connect(device, &err);
-        if (rc < 0)
-            device_give_up(device, &err);
-    } else {
-        err = device->fe.err;
-        device_give_up(device, &err);
-    }
+static void take_early_answers(struct device *device,
+                               const struct husk_err *why)
+{
+    (void)why;
+    if (frontend_pump(&device->fe) != -EAGAIN)
+        link_watch(&device->link, device->fe.wire.fd, 0);
 }
 
-/* Loop: take answers that are due, if nobody else is at it. */
-static void take_answers(struct device *device)
+static void refresh_config(struct device *device, const struct husk_err *why)
 {
-    if (!transport_trylock(&device->transport)) {
-        device_watch(device, 0);
-        ev_timer_stop(device->loop, &device->timer);
-        atomic_store(&device->watching, false);
-        transport_work(&device->transport); /* see to it when you let go */
+    (void)why;
+    if (frontend_config_refresh(&device->fe) == 0)
+        watch(device);
+}
+
+static void fail_hung_up(struct device *device, const struct husk_err *why)
+{
+    struct husk_err err;
+
+    (void)why;
+    fail(&err, -EPIPE, "%s: the back-end hung up before the guest started",
+         device->spec.name);
+    fail_device(device, &err);
+}
+
+void device_serve(struct device *device)
+{
+    device->serving_since = -INFINITY;
+    move(device, DEVICE_SERVING);
+}
+
+/* SERVING and SETTLING: what comes up is a note for the holder of the lock. */
+
+static void note_hang_up(struct device *device, const struct husk_err *why)
+{
+    (void)why;
+    mailbox_post(&device->box, DEVICE_NOTE_HUNG_UP);
+}
+
+static void note_config(struct device *device, const struct husk_err *why)
+{
+    (void)why;
+    mailbox_post(&device->box, DEVICE_NOTE_CONFIG);
+}
+
+static void note_ring_error(struct device *device, const struct husk_err *why)
+{
+    (void)why;
+    mailbox_post(&device->box, DEVICE_NOTE_RING_ERROR);
+}
+
+static void lose_connection(struct device *device, unsigned notes)
+{
+    if (notes & DEVICE_NOTE_HUNG_UP)
+        frontend_lose(&device->fe, -EPIPE, "the back-end hung up");
+    if (notes & DEVICE_NOTE_FAULTED)
+        frontend_lose(&device->fe, -EFAULT,
+                      "a file that the guest has as shared memory "
+                      "was cut short");
+}
+
+static void read_config_again(struct device *device)
+{
+    struct frontend *fe = &device->fe;
+
+    if (fe->lost || !(fe->acked & VU_PF_CONFIG) || !fe->is->config_size)
+        return;
+    device->config_interrupt = true;
+    if (frontend_config_refresh(fe) == 0)
+        frontend_pump(fe);
+}
+
+/* What is left to do goes to the loop. */
+static void call_loop(struct device *device)
+{
+    struct frontend *fe = &device->fe;
+
+    if (device->transport.kicks_refused)
+        mailbox_call(&device->box, DEVICE_CALL_KICKS);
+    if (fe->lost)
+        mailbox_call(&device->box, DEVICE_CALL_LOST);
+    else if (frontend_events(fe))
+        mailbox_call(&device->box, DEVICE_CALL_ANSWERS);
+}
+
+/* mailbox_ops.read: under the lock, on any thread, before it is let go of. */
+static void read_notes(void *ctx, unsigned notes)
+{
+    struct device *device = ctx;
+
+    if (notes & TRANSPORT_NOTE_RESET)
+        transport_late_reset(&device->transport);
+    device->kept |= notes & DEVICE_NOTES;
+    if (!device_is_connected(device))
+        return; /* the connection is the loop's alone */
+    notes = device->kept;
+    device->kept = 0;
+    lose_connection(device, notes);
+    if (notes & DEVICE_NOTE_RING_ERROR ||
+        device->fe.device_status & VIRTIO_STATUS_NEEDS_RESET)
+        transport_needs_reset(&device->transport, false);
+    if (notes & DEVICE_NOTE_CONFIG)
+        read_config_again(device);
+    if (device->fe.lost && !device_may_return(device) &&
+        !device->transport.lost)
+        transport_needs_reset(&device->transport, true);
+    call_loop(device);
+}
+
+static void wake(void *ctx)
+{
+    struct device *device = ctx;
+
+    device->events.wake(device->events.ctx);
+}
+
+static const struct mailbox_ops mailbox_ops = { read_notes, wake };
+
+static void take_answers(struct device *device, const struct husk_err *why)
+{
+    if (!mailbox_turn(&device->box)) { /* the holder takes them */
+        stop_waiting(device);
         return;
     }
     frontend_pump(&device->fe);
-    if (!device->fe.lost && frontend_events(&device->fe)) {
-        device_watch(device, frontend_events(&device->fe));
-    } else {
-        device_watch(device, 0);
-        ev_timer_stop(device->loop, &device->timer);
-        atomic_store(&device->watching, false);
-    }
-    transport_unlock(&device->transport);
-    if (device->settling)
-        device_wake(device);
+    if (!device->fe.lost && frontend_events(&device->fe))
+        watch(device);
+    else
+        stop_waiting(device);
+    mailbox_unlock(&device->box);
+    if (device->state == DEVICE_SETTLING)
+        take_turn(device, why);
 }
 
-static void on_socket(struct ev_loop *loop, ev_io *watcher, int revents)
+/* A vCPU that holds the lock has a deadline of its own. */
+static void check_deadline(struct device *device, const struct husk_err *why)
 {
-    struct device *device = watcher->data;
-
-    (void)loop;
-    (void)revents;
-    if (device->state == DEVICE_PROBING)
-        device_probe_on(device);
-    else if (device->state == DEVICE_RESTORING)
-        device_restore_on(device);
-    else if (device->has_transport)
-        take_answers(device);
-    else if (frontend_pump(&device->fe) != -EAGAIN)
-        device_watch(device, 0);
-}
-
-static void on_timer(struct ev_loop *loop, ev_timer *watcher, int revents)
-{
-    struct device *device = watcher->data;
-    struct husk_err err;
-
-    (void)revents;
-    switch (device->state) {
-    case DEVICE_CONNECTING:
-        device_connect_on(device);
-        break;
-    case DEVICE_PROBING:
-        frontend_timeout(&device->fe);
-        device_probe_on(device);
-        break;
-    case DEVICE_READY:
-        /* a vCPU that holds the lock has a deadline of its own */
-        if (!device->has_transport || !transport_trylock(&device->transport))
-            break;
-        if (!frontend_events(&device->fe)) {
-            ev_timer_stop(loop, watcher);
-        } else if (device->fe.taken != device->taken && !device->settling) {
-            device_arm(device); /* what is due now was asked for since */
-        } else {
-            ev_timer_stop(loop, watcher);
-            frontend_timeout(&device->fe);
-        }
-        transport_unlock(&device->transport);
-        break;
-    case DEVICE_PAUSING:
-        if (device_connect(device, &err) < 0)
-            device_give_up(device, &err);
-        break;
-    case DEVICE_RESTORING:
-        frontend_timeout(&device->fe);
-        device_restore_on(device);
-        break;
-    case DEVICE_NEW:
-    case DEVICE_LOST:
-        break;
-    }
-}
-
-static void on_hang_up(struct ev_loop *loop, ev_io *watcher, int revents)
-{
-    struct device *device = watcher->data;
-
-    (void)revents;
-    ev_io_stop(loop, watcher);
-    if (device->state == DEVICE_RESTORING) {
-        frontend_lose(&device->fe, -EPIPE, "the back-end hung up");
-        device_restore_on(device);
-    } else if (device->has_transport) {
-        atomic_store(&device->hung_up, true);
-        transport_work(&device->transport);
-    } else {
-        struct husk_err err;
-
-        fail(&err, -EPIPE, "%s: the back-end hung up before the guest started",
-             device->spec.name);
-        device_give_up(device, &err);
-    }
-}
-
-static int ring_failed(void *ctx)
-{
-    struct device *device = ctx;
-
-    if (device->ring_errors++ < RING_ERRORS)
-        device_say(device, HUSK_LOG_WARNING,
-                   "the back-end signals an error on a "
-                   "ring: the guest must reset the device");
-    atomic_store(&device->ring_error, true);
-    if (device->has_transport)
-        transport_work(&device->transport);
-    return 0;
-}
-
-static void on_err(struct ev_loop *loop, ev_io *watcher, int revents)
-{
-    struct device *device = watcher->data;
-
-    (void)loop;
-    (void)revents;
-    if (doorbell_take(device->err_fd))
-        ring_failed(device);
-}
-
-static void on_requests(struct ev_loop *loop, ev_io *watcher, int revents)
-{
-    struct device *device = watcher->data;
-    struct husk_err err;
-    int rc = channel_step(&device->channel, &err);
-
-    (void)revents;
-    if (rc == 0)
+    (void)why;
+    if (!mailbox_trylock(&device->box))
         return;
-    ev_io_stop(loop, watcher);
-    channel_fini(&device->channel); /* whoever waits for an answer learns it */
-    if (rc != -EPIPE)
-        device_say(device, HUSK_LOG_WARNING, err.text);
+    if (!frontend_events(&device->fe)) {
+        link_timer_stop(&device->link);
+    } else if (device->fe.taken != device->taken) {
+        arm(device); /* what is pending now was asked for since */
+    } else {
+        link_timer_stop(&device->link);
+        frontend_timeout(&device->fe);
+    }
+    mailbox_unlock(&device->box);
 }
 
-/* The back-end says so, on the loop. */
-static int config_changed(void *ctx)
+/* All that a reboot causes shares one. */
+static void miss_deadline(struct device *device, const struct husk_err *why)
+{
+    (void)why;
+    link_timer_stop(&device->link);
+    if (!mailbox_turn(&device->box))
+        return;
+    if (frontend_events(&device->fe))
+        frontend_timeout(&device->fe);
+    mailbox_unlock(&device->box);
+}
+
+static void report_kicks(struct device *device)
+{
+    if (!device->transport.kicks_refused || device->kicks_said)
+        return;
+    device->kicks_said = true;
+    lines_keep(&device->lines, HUSK_LOG_INFO,
+               "KVM has no room for more kick "
+               "descriptors: some kicks leave KVM_RUN");
+}
+
+/* The reason of the loss without the device's name. */
+static const char *reason(const struct device *device)
+{
+    return device->fe.err.text + strlen(device->spec.name) + 2;
+}
+
+/* The back-end is gone and may come back. Under the lock. */
+static void begin_recovery(struct device *device)
+{
+    lines_keep(&device->lines, HUSK_LOG_WARNING, "%s: connecting again",
+               reason(device));
+    disconnect(device);
+    shm_clear(&device->shm);
+    recovery_gone(&device->recovery, &device->transport.rings);
+    /* what it said last is not of the next one */
+    device->kept = 0;
+    device->config_interrupt = false;
+    mailbox_discard(&device->box, DEVICE_NOTES);
+    mailbox_release(&device->box, DEVICE_CALL_ANSWERS | DEVICE_CALL_LOST);
+    device->gone_since = link_now(&device->link);
+    if (device->gone_since - device->serving_since > STEADY)
+        link_back_off_reset(&device->link);
+    else
+        link_back_off(&device->link);
+    enter(device, DEVICE_PAUSING);
+    link_timer_once(&device->link, device->link.back_off);
+}
+
+static void report_lost(struct device *device, const char *text)
+{
+    device->events.log(device->events.ctx, HUSK_LOG_WARNING, text);
+    device->events.lost(device->events.ctx, device);
+}
+
+static void take_turn(struct device *device, const struct husk_err *why)
+{
+    bool was_settling = device->state == DEVICE_SETTLING;
+
+    (void)why;
+    if (!mailbox_turn(&device->box))
+        return;
+    report_kicks(device);
+    if (device->fe.lost && device_may_return(device)) {
+        begin_recovery(device);
+    } else if (device->fe.lost) {
+        enter(device, DEVICE_LOST);
+    } else if (frontend_events(&device->fe)) {
+        wait_for_answers(device);
+    } else {
+        stop_waiting(device);
+        if (was_settling)
+            enter(device, DEVICE_SERVING);
+    }
+    mailbox_unlock(&device->box);
+    lines_flush(&device->lines);
+    if (device->state == DEVICE_LOST) {
+        disconnect(device);
+        report_lost(device, device->fe.err.text);
+    }
+    if (was_settling && device->state != DEVICE_SETTLING)
+        device->events.settled(device->events.ctx, device);
+}
+
+static void settle(struct device *device, const struct husk_err *why)
+{
+    stop_waiting(device);
+    mailbox_lock(&device->box);
+    enter(device, DEVICE_SETTLING);
+    transport_reboot(&device->transport);
+    frontend_pump(&device->fe);
+    mailbox_claim(&device->box, DEVICE_CALL_ANSWERS); /* take_turn() does it */
+    mailbox_unlock(&device->box);
+    take_turn(device, why);
+}
+
+/* No back-end is connected: nobody has to answer. */
+static void reboot_alone(struct device *device, const struct husk_err *why)
+{
+    (void)why;
+    mailbox_lock(&device->box);
+    transport_reboot(&device->transport);
+    mailbox_unlock(&device->box);
+    device->events.settled(device->events.ctx, device);
+}
+
+/* PAUSING to RESTORING: the back-end is gone, and may come back. */
+
+static void reconnect(struct device *device, const struct husk_err *why)
+{
+    struct husk_err err;
+
+    (void)why;
+    move(device, DEVICE_RECONNECTING);
+    /* no wait: back_off is between the attempts */
+    if (begin_connecting(device, 0, &err) < 0)
+        fire(device, ON_FAILED, &err);
+}
+
+static void give_up(struct device *device, const struct husk_err *why)
+{
+    struct husk_err err = *why;
+
+    disconnect(device);
+    mailbox_lock(&device->box);
+    enter(device, DEVICE_LOST);
+    if (!device->fe.lost)
+        frontend_lose(&device->fe, -ENODEV, "given up");
+    transport_needs_reset(&device->transport, true);
+    mailbox_unlock(&device->box);
+    lines_flush(&device->lines);
+    report_lost(device, err.text);
+}
+
+static void retry(struct device *device, const struct husk_err *why)
+{
+    double gone = link_now(&device->link) - device->gone_since;
+    struct husk_err err;
+
+    if (gone > device->spec.reconnect) {
+        fail(&err, why->code, "%s: given up after %g s (reconnect=)", why->text,
+             device->spec.reconnect);
+        give_up(device, &err);
+        return;
+    }
+    disconnect(device);
+    link_back_off(&device->link);
+    move(device, DEVICE_PAUSING);
+    lines_flush(&device->lines);
+    link_timer_once(&device->link, device->link.back_off);
+}
+
+static void compare(struct device *device, const struct husk_err *why)
+{
+    struct husk_err err;
+    char text[120];
+    int rc;
+
+    if (identity_differs(&device->probe.is, &device->is,
+                         device->transport.shown, text, sizeof text)) {
+        fail(&err, -ENODEV, "%s: %s", device->spec.name, text);
+        move(device, DEVICE_RESTORING);
+        fire(device, ON_REFUSED, &err);
+        return;
+    }
+    move(device, DEVICE_RESTORING);
+    recovery_begin(&device->recovery);
+    rc = serve_requests(device);
+    if (rc < 0)
+        frontend_lose(&device->fe, rc, "epoll: %s", strerror(-rc));
+    arm(device);
+    go_on_restoring(device, why);
+}
+
+/* Everything is restored: the device is the guest's again. Under the lock. */
+static void come_back(struct device *device)
+{
+    struct transport *t = &device->transport;
+    struct frontend *fe = &device->fe;
+
+    stop_waiting(device);
+    recovery_show_config(t, fe);
+    if (recovery_waits_for_reset(&device->recovery))
+        transport_needs_reset(t, false);
+    frontend_kick_all(fe, &t->rings);
+    frontend_pump(fe); /* sends kicks that go by message */
+    /* what the predecessor finished may not have been signalled */
+    if (t->status & VIRTIO_STATUS_DRIVER_OK)
+        helper_ring(device->helper, t->call_fd);
+    enter(device, DEVICE_SERVING);
+    device->serving_since = link_now(&device->link);
+    lines_keep(&device->lines, HUSK_LOG_WARNING,
+               "the back-end is back after %.1f s",
+               device->serving_since - device->gone_since);
+}
+
+/* One step; false: the last one was done. */
+static bool restore_step(struct device *device)
+{
+    bool more;
+
+    mailbox_lock(&device->box);
+    more = recovery_step(&device->recovery, &device->transport, &device->fe);
+    if (!more)
+        come_back(device);
+    mailbox_unlock(&device->box);
+    return more;
+}
+
+static void go_on_restoring(struct device *device, const struct husk_err *why)
+{
+    struct husk_err err;
+    int rc;
+
+    do {
+        rc = frontend_pump(&device->fe);
+        if (rc == -EAGAIN) {
+            watch(device);
+            return;
+        }
+        if (rc < 0) {
+            err = device->fe.err;
+            fire(device, err.code == -ENODEV ? ON_REFUSED : ON_FAILED, &err);
+            return;
+        }
+    } while (restore_step(device));
+    lines_flush(&device->lines);
+    take_turn(device, why);
+}
+
+static void miss_restore(struct device *device, const struct husk_err *why)
+{
+    frontend_timeout(&device->fe);
+    go_on_restoring(device, why);
+}
+
+static void restore_hung_up(struct device *device, const struct husk_err *why)
+{
+    frontend_lose(&device->fe, -EPIPE, "the back-end hung up");
+    go_on_restoring(device, why);
+}
+
+/* What comes up from the parts. */
+
+static void on_link(void *ctx, enum link_event event)
+{
+    static const enum device_event events[] = {
+        [LINK_SOCKET] = ON_SOCKET,
+        [LINK_TIMER] = ON_TIMER,
+        [LINK_HANG_UP] = ON_HANG_UP,
+        [LINK_CHILD_GONE] = ON_CHILD_GONE,
+    };
+
+    fire(ctx, events[event], NULL);
+}
+
+/* Before it is known the device's failure says it. */
+static void on_child_ended(void *ctx, const char *text)
 {
     struct device *device = ctx;
 
-    if (device->has_transport) {
-        /* one that is away is asked when it is back */
-        atomic_store(&device->config_changed, true);
-        transport_work(&device->transport);
-    } else if (device->state == DEVICE_READY &&
-               frontend_config_refresh(&device->fe) == 0) {
-        device_watch(device, frontend_events(&device->fe));
-    }
-    return 0;
+    lines_say(&device->lines,
+              device->call_fd >= 0 ? HUSK_LOG_WARNING : HUSK_LOG_INFO, "%s",
+              text);
 }
 
-static int inband_call(void *ctx)
+static const struct link_ops link_ops = { on_link, on_child_ended };
+
+static void on_config_changed(void *ctx)
+{
+    fire(ctx, ON_CONFIG, NULL);
+}
+
+static void on_ring_failed(void *ctx)
+{
+    fire(ctx, ON_RING_ERROR, NULL);
+}
+
+static void on_call(void *ctx)
 {
     struct device *device = ctx;
 
     if (device->call_fd >= 0)
         helper_ring(device->helper, device->call_fd);
-    return 0;
 }
 
-/*
- * A file that was cut short: an access behind its end fails KVM_RUN, but not
- * where KVM means to fetch the page while the guest waits for it; then the
- * guest tries for ever.
- */
-static void on_shm_timer(struct ev_loop *loop, ev_timer *watcher, int revents)
+static bool on_check_shm(void *ctx)
 {
-    struct device *device = watcher->data;
-
-    (void)revents;
-    if (device_faulted(device) || !shm_mappings(&device->shm))
-        ev_timer_stop(loop, watcher);
+    return device_faulted(ctx);
 }
 
-static int map_shm(void *ctx, const struct vu_map *map, int fd)
-{
-    struct device *device = ctx;
-    int rc = shm_map(&device->shm, map, fd);
-
-    if (rc == 0 && !ev_is_active(&device->shm_timer)) {
-        device->shm_timer.repeat = SHM_PAUSE;
-        ev_timer_again(device->loop, &device->shm_timer);
-    }
-    return rc;
-}
-
-static int unmap_shm(void *ctx, const struct vu_map *map)
-{
-    struct device *device = ctx;
-
-    return shm_unmap(&device->shm, map);
-}
-
-const struct channel_ops device_channel_ops = {
-    .config_changed = config_changed,
-    .call = inband_call,
-    .ring_error = ring_failed,
-    .map = map_shm,
-    .unmap = unmap_shm,
-};
-
-void device_config_arrived(void *ctx)
-{
-    struct device *device = ctx;
-
-    if (!device->has_transport || device->away)
-        return; /* the transport will begin, or go on, with it */
-    transport_config(&device->transport, device->fe.config, device->notify);
-    device->notify = device->notify && device->fe.config_again;
-}
-
-/* Under the device's lock, on any thread, before it is let go. */
-void device_leave(void *ctx)
-{
-    struct device *device = ctx;
-    struct frontend *fe = &device->fe;
-
-    if (device->away)
-        return; /* the connection is the loop's alone */
-    if (atomic_exchange(&device->wake_again, false))
-        device->events.wake(device->events.ctx);
-    if (atomic_exchange(&device->hung_up, false))
-        frontend_lose(fe, -EPIPE, "the back-end hung up");
-    if (atomic_exchange(&device->faulted, false))
-        frontend_lose(fe, -EFAULT,
-                      "a file that the guest has as shared memory "
-                      "was cut short");
-    if (atomic_exchange(&device->ring_error, false) ||
-        fe->device_status & VIRTIO_STATUS_NEEDS_RESET)
-        transport_needs_reset(&device->transport, false);
-    if (atomic_exchange(&device->config_changed, false) && !fe->lost &&
-        fe->acked & VU_PF_CONFIG && fe->is->config_size) {
-        device->notify = true;
-        if (frontend_config_refresh(fe) == 0)
-            frontend_pump(fe);
-    }
-    if (device->transport.kicks_refused && !device->slow_kicks)
-        device->events.wake(device->events.ctx);
-    if (fe->lost && !device->told) {
-        device->told = true;
-        if (!device_may_return(device))
-            transport_needs_reset(&device->transport, true);
-        device->events.wake(device->events.ctx);
-    } else if (!fe->lost && frontend_events(fe) &&
-               !atomic_load(&device->watching)) {
-        device->events.wake(device->events.ctx);
-    }
-}
-
-static void settle(struct device *device)
-{
-    if (device->settling) {
-        device->settling = false;
-        device->events.settled(device->events.ctx, device);
-    }
-}
-
-void device_lose(struct device *device, const char *line)
-{
-    device_stop_watchers(device);
-    device->state = DEVICE_LOST;
-    wire_fini(&device->fe.wire);
-    sys_close(&device->hang_up_fd);
-    channel_fini(&device->channel);
-    device->events.log(device->events.ctx, HUSK_LOG_WARNING, line);
-    device->events.lost(device->events.ctx, device);
-    settle(device);
-}
-
-void device_wake(struct device *device)
-{
-    struct frontend *fe = &device->fe;
-    bool lost, idle;
-
-    if (!device->has_transport || device->state != DEVICE_READY)
-        return;
-    if (!transport_trylock(&device->transport)) {
-        /* perhaps it is still held by who has just woken us */
-        atomic_store(&device->wake_again, true);
-        transport_work(&device->transport);
-        return;
-    }
-    if (device->transport.kicks_refused && !device->slow_kicks) {
-        device->slow_kicks = true;
-        device_say(device, HUSK_LOG_INFO,
-                   "KVM has no room for more kick "
-                   "descriptors: some kicks leave KVM_RUN");
-    }
-    lost = fe->lost;
-    idle = !lost && !frontend_events(fe);
-    if (lost && device_may_return(device)) {
-        device_away(device);
-        lost = false;
-        idle = true;
-    } else if (!lost && !idle) {
-        bool watched = atomic_exchange(&device->watching, true);
-
-        device_watch(device, frontend_events(fe));
-        if (!watched) /* else the deadline has begun */
-            device_arm(device);
-    }
-    transport_unlock(&device->transport);
-    if (idle)
-        settle(device);
-    if (lost)
-        device_lose(device, fe->err.text);
-}
-
-void device_reboot(struct device *device)
-{
-    device->settling = true;
-    if (device->state == DEVICE_READY) { /* all of it shares one deadline */
-        ev_timer_stop(device->loop, &device->timer);
-        atomic_store(&device->watching, false);
-    }
-    /* no vCPU is left that could hold it */
-    transport_lock(&device->transport);
-    transport_reboot(&device->transport);
-    if (!device->away && device->state == DEVICE_READY)
-        frontend_pump(&device->fe);
-    transport_unlock(&device->transport);
-    if (device->state != DEVICE_READY) {
-        settle(device);
-        return;
-    }
-    device_wake(device);
-}
+static const struct requests_ops requests_ops = { on_config_changed, on_call,
+                                                  on_ring_failed,
+                                                  on_check_shm };
 
 int device_init(struct device *device, struct ev_loop *loop, const char *spec,
                 unsigned index, const struct mem *mem, int stop_fd,
                 const struct device_events *events, struct husk_err *err)
 {
-    device->loop = loop;
     device->events = *events;
-    device->hang_up_fd = device->err_fd = device->call_fd = -1;
+    device->call_fd = -1;
+    device->lines = (struct lines){ .name = device->spec.name,
+                                    .log = events->log,
+                                    .ctx = events->ctx };
+    mailbox_init(&device->box, &mailbox_ops, device);
+    link_init(&device->link, loop, &device->spec, &device->lines, &link_ops,
+              device);
+    requests_init(&device->requests, loop, &device->lines, &device->shm,
+                  &requests_ops, device);
+    recovery_init(&device->recovery, &device->lines);
     device->fe.wire.fd = device->fe.inflight_fd = -1;
-    device->channel = (struct channel){ .wire = { .fd = -1 }, .far = -1 };
-    child_init(&device->child);
-    ev_init(&device->socket, on_socket);
-    ev_init(&device->hang_up, on_hang_up);
-    ev_init(&device->err, on_err);
-    ev_init(&device->requests, on_requests);
-    ev_init(&device->control, device_on_control);
-    ev_init(&device->output, device_on_output);
-    ev_init(&device->timer, on_timer);
-    ev_init(&device->shm_timer, on_shm_timer);
-    device->socket.data = device->hang_up.data = device->err.data =
-        device->requests.data = device->control.data = device->output.data =
-            device->timer.data = device->shm_timer.data = device;
+    device->fe.call_fd = device->fe.err_fd = -1;
     device->fe.mem = mem;
     device->fe.stop_fd = stop_fd;
     if (helper_new(&device->helper) < 0)
@@ -534,37 +882,56 @@ int device_init(struct device *device, struct ev_loop *loop, const char *spec,
 
 void device_fini(struct device *device, uint64_t deadline)
 {
-    device_stop_watchers(device);
-    if (device->has_transport)
-        transport_fini(&device->transport);
-    device->has_transport = false;
+    disconnect(device);
+    transport_fini(&device->transport);
     shm_fini(&device->shm);
     frontend_fini(&device->fe);
-    channel_fini(&device->channel);
-    device_stop_child(device);
-    child_end(&device->child, deadline);
-    sys_close(&device->hang_up_fd);
-    sys_close(&device->err_fd);
+    requests_fini(&device->requests);
+    link_fini(&device->link, deadline);
     if (device->call_fd >= 0)
         helper_retire(device->helper, device->call_fd);
+    device->call_fd = -1;
     helper_free(device->helper);
     device->helper = NULL;
-    device->call_fd = -1;
+    recovery_fini(&device->recovery);
     free(device->config);
     device->config = NULL;
-    device_drop_unsaid(device);
     spec_fini(&device->spec);
+    mailbox_fini(&device->box);
 }
 
 int device_start(struct device *device, struct husk_err *err)
 {
+    int rc = requests_start(&device->requests);
+
+    if (rc < 0)
+        return fail(err, rc, "eventfd: %s", strerror(-rc));
     device->fe.name = device->spec.name;
     device->fe.deadline = device->spec.deadline;
+    device->fe.err_fd = device->requests.err_fd;
     device->probe.given = device->spec.given;
-    device->err_fd = sys_eventfd();
-    if (device->err_fd < 0)
-        return fail(err, device->err_fd, "eventfd: %s",
-                    strerror(-device->err_fd));
-    device->fe.err_fd = device->err_fd;
-    return device_connect(device, err);
+    move(device, DEVICE_CONNECTING);
+    return begin_connecting(device, device->spec.wait, err);
+}
+
+void device_ask_to_end(struct device *device)
+{
+    child_ask(&device->link.child);
+}
+
+void device_silence(struct device *device)
+{
+    link_unwatch(&device->link);
+    link_silence(&device->link);
+    requests_stop(&device->requests);
+}
+
+void device_reboot(struct device *device)
+{
+    fire(device, ON_REBOOT, NULL);
+}
+
+void device_wake(struct device *device)
+{
+    fire(device, ON_WAKE, NULL);
 }
