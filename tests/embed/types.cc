@@ -55,6 +55,7 @@ int main(int argc, char **argv)
     bool all = true;
 
     tap_open(argc, argv);
+    device.size = sizeof device;
     tap_check(plain<husk_err>() && plain<husk_end>() && plain<husk_config>() &&
                   plain<husk_device>() && plain<husk_stats>() &&
                   plain<husk_moment>(),
