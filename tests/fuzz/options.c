@@ -62,8 +62,8 @@ static void check_spec(const struct spec *spec)
         CHECK(spec->socket[0] && strlen(spec->socket) < 108);
     if (spec->argv)
         CHECK(spec->argv[0] != NULL && (unsigned)spec->link < 3);
-    CHECK(spec->queue_size >= 1 && spec->queue_size <= 32768);
-    CHECK((spec->queue_size & (spec->queue_size - 1)) == 0);
+    CHECK(given->queue_size >= 1 && given->queue_size <= 32768);
+    CHECK((given->queue_size & (given->queue_size - 1)) == 0);
     CHECK(spec->deadline >= 0.001 && spec->deadline <= 86400);
     CHECK(spec->wait >= 0 && spec->wait <= 86400);
     CHECK(spec->reconnect >= 0 &&
