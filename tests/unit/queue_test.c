@@ -346,6 +346,28 @@ Test(queue, kicks_that_kvm_refuses)
     close(no_vm);
 }
 
+/* While a back-end is away, the driver resets a ring and makes it ready again:
+ * nothing is stopped, and both make a return that is under way begin anew. */
+Test(queue, reset_of_a_ring_that_no_back_end_has)
+{
+    struct spy spy;
+    uint64_t epoch;
+
+    spy_init(&spy);
+    spy_go(&spy, 0x0b, VIRTIO_F_VERSION_1 | VIRTIO_F_RING_RESET);
+    spy_ready(&spy, 1, 8);
+    spy_write(&spy, VIRTIO_MMIO_STATUS, 0x0f);
+    spy.t.rings.given[1].started = false;
+    epoch = spy.t.epoch;
+    spy_write(&spy, VIRTIO_MMIO_QUEUE_RESET, 1);
+    cr_assert_eq(spy.n_ring_stop, 0);
+    cr_assert_eq(spy.t.epoch, epoch + 1);
+    spy_ready(&spy, 1, 8);
+    cr_assert_eq(spy.n_ring_start, 1);
+    cr_assert_eq(spy.t.epoch, epoch + 2);
+    spy_fini(&spy);
+}
+
 /* In-band a kick is the back-end's business, and only of rings that run. */
 Test(queue, notify_inband, .timeout = 10)
 {
