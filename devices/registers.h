@@ -21,6 +21,7 @@ static inline void registers_show(struct transport *t, uint32_t offset,
 {
     atomic_store_explicit((_Atomic uint32_t *)(void *)(t->window.page + offset),
                           value, memory_order_release);
+    window_publish(&t->window, offset, sizeof value);
 }
 
 /* What it shows now. Relaxed order: every writer holds the lock. */

@@ -112,6 +112,7 @@ int transport_init(struct transport *t, const struct transport_setup *setup)
     if (is->config_size)
         memcpy(t->window.page + VIRTIO_MMIO_CONFIG, setup->config,
                is->config_size);
+    window_publish(&t->window, VIRTIO_MMIO_CONFIG, is->config_size);
     show_reset(t);
     return 0;
 }

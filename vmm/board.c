@@ -25,15 +25,13 @@ static int pin_eventfd(struct husk_vm *vm, unsigned index, struct husk_err *err)
     return vm->pin_fd[pin];
 }
 
-#define SHM_FLOOR UINT64_C(0x100000000) /* above RAM and above the hole */
-
 /* Where the first region of shared memory may lie: above all RAM. */
 static gpa_t shm_floor(const struct husk_vm *vm)
 {
-    gpa_t end = SHM_FLOOR;
+    gpa_t end = arch_shm_base;
     struct mem plan;
 
-    mem_plan(&plan, vm->config.memory, arch_hole_start, arch_hole_end);
+    mem_plan(&plan, vm->config.memory, &arch_ram);
     for (unsigned i = 0; i < plan.n_regions; i++)
         if (plan.region[i].base + plan.region[i].size > end)
             end = plan.region[i].base + plan.region[i].size;
@@ -81,7 +79,7 @@ static int check_first(const struct husk_vm *vm, struct husk_err *err)
     unsigned bits = arch_address_bits(&vm->machine);
     int rc = 0;
 
-    if (vm->shm_end > SHM_FLOOR && vm->shm_end > UINT64_C(1) << bits)
+    if (vm->shm_end > arch_shm_base && vm->shm_end > UINT64_C(1) << bits)
         return fail(err, -ENOSPC,
                     "memory and the devices' shared memory end "
                     "at 0x%" PRIx64 ", the processor has %u bits of address",

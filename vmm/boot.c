@@ -124,8 +124,7 @@ static int build_machine(struct husk_vm *vm, struct husk_err *err)
     int rc;
 
     if (!vm->mem.map) {
-        rc = mem_init(&vm->mem, vm->config.memory, arch_hole_start,
-                      arch_hole_end, err);
+        rc = mem_init(&vm->mem, vm->config.memory, &arch_ram, err);
         if (rc < 0)
             return rc;
         vm->times.memory = sys_now();

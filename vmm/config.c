@@ -8,13 +8,13 @@
 #include "boot/arch.h"
 #include "vmm/abi.h"
 #include "vmm/machine/fail.h"
+#include "vmm/machine/sys.h"
 #include "vmm/vm.h"
 
 #define DEFAULT_MEMORY (UINT64_C(256) << 20)
 #define MIN_MEMORY     (UINT64_C(2) << 20)
 #define MAX_MEMORY     (UINT64_C(1) << 40)
 #define MAX_CPUS       64u
-#define PAGE           4096u
 
 static int check_initrds(const struct husk_config *config, struct husk_err *err)
 {
@@ -34,7 +34,7 @@ static int check(const struct husk_config *config, struct husk_err *err)
 {
     if (config->memory &&
         (config->memory < MIN_MEMORY || config->memory > MAX_MEMORY ||
-         config->memory % PAGE))
+         config->memory % sys_page_size()))
         return fail(err, -EINVAL,
                     "memory of %" PRIu64 " bytes: give 2M to 1T "
                     "in whole pages",

@@ -77,7 +77,7 @@ int vm_tree(const struct husk_vm *vm, void **blob, size_t *size,
 
     describe(vm, &board, virtio);
     if (!vm->has_machine) {
-        mem_plan(&plan, vm->config.memory, arch_hole_start, arch_hole_end);
+        mem_plan(&plan, vm->config.memory, &arch_ram);
         board.mem = &plan;
     }
     return fdt_build(&board, blob, size, err);

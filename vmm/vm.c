@@ -248,5 +248,5 @@ ssize_t husk_vm_console_input(struct husk_vm *vm, const void *data, size_t size)
 {
     if (vm->state != VM_RUNNING)
         return -EAGAIN;
-    return (ssize_t)uart_input(&vm->machine.uart, data, size);
+    return (ssize_t)machine_input(&vm->machine, data, size);
 }

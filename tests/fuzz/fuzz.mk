@@ -6,7 +6,8 @@ FUZZ_DEPS = clang libclang-rt-14-dev libc6-dev libfdt-dev llvm xz-utils
 FUZZ_HELP = $(addprefix tests/fuzz/,fuzz.c order.c liar.c mmio.c ram.c \
   walk.c rings_driver.c rings_death.c)
 FUZZ_CODE = $(filter devices/% boot/%,$(LIB)) $(addprefix vmm/machine/,fail.c \
-  file.c mem.c sys.c window.c) $(addprefix vmm/link/,words.c spec.c) $(RINGS)
+  file.c mem.c sys.c window.c cache_$(ARCH).c) \
+  $(addprefix vmm/link/,words.c spec.c) $(RINGS)
 FUZZ_FLAGS = -std=c11 -D_GNU_SOURCE -Iinclude -I. -pthread $(WARN) -g -O1 \
   -fno-omit-frame-pointer $(FUZZ_KIND) $(if $(WERROR),-Werror)
 FUZZ_KIND = -fsanitize=address,undefined -fno-sanitize-recover=undefined

@@ -46,12 +46,16 @@ static struct run {
 
 static void make_host(void)
 {
+    static const struct mem_layout layout = {
+        .n = 2,
+        .range = { { 0, RAM }, { HIGH, RAM } },
+    };
     struct husk_err err;
 
     if (host.made)
         return;
     host.made = true;
-    CHECK(mem_init(&host.mem, 2 * RAM, RAM, HIGH, &err) == 0);
+    CHECK(mem_init(&host.mem, 2 * RAM, &layout, &err) == 0);
     CHECK(windows_init(&host.windows, 0xd0000000, WINDOW) == 0);
     host.call = eventfd(0, EFD_NONBLOCK);
 }

@@ -57,13 +57,17 @@ static struct run {
 
 static void make_host(void)
 {
+    static const struct mem_layout layout = {
+        .n = 2,
+        .range = { { 0, 0x10000 }, { 0x100000000, 0x10000 } },
+    };
     struct husk_err err;
     int pair[2];
 
     if (host.made)
         return;
     host.made = true;
-    CHECK(mem_init(&host.mem, 0x20000, 0x10000, 0x100000000, &err) == 0);
+    CHECK(mem_init(&host.mem, 0x20000, &layout, &err) == 0);
     for (unsigned i = 0; i < RINGS; i++)
         host.kick[i] = eventfd(0, EFD_NONBLOCK);
     host.call = eventfd(0, EFD_NONBLOCK);

@@ -22,13 +22,25 @@
 
 static struct husk_err err;
 
+static const struct mem_layout layout = {
+    .n = 2,
+    .range = { { 0, HOLE }, { ABOVE, UINT64_MAX - ABOVE } },
+};
+static const struct mem_layout large = {
+    .n = 1,
+    .range = { { 0, UINT64_C(3) << 30 } },
+};
+static const struct mem_layout small = {
+    .n = 2,
+    .range = { { 0, PAGE }, { 4 * PAGE, PAGE } },
+};
+
 /* What one region holds, and what reaches over any border. */
 Test(mem, one_region, .timeout = 10)
 {
     struct mem mem;
 
-    cr_assert_eq(mem_init(&mem, 4 * PAGE, HOLE, ABOVE, &err), 0, "%s",
-                 err.text);
+    cr_assert_eq(mem_init(&mem, 4 * PAGE, &layout, &err), 0, "%s", err.text);
     cr_assert_eq(mem.n_regions, 1);
     cr_assert_eq(mem_at(&mem, 0, 1), mem.map);
     cr_assert_eq(mem_at(&mem, 0, 4 * PAGE), mem.map);
@@ -56,7 +68,7 @@ Test(mem, two_regions, .timeout = 10)
 {
     struct mem mem;
 
-    cr_assert_eq(mem_init(&mem, HOLE + 3 * PAGE, HOLE, ABOVE, &err), 0, "%s",
+    cr_assert_eq(mem_init(&mem, HOLE + 3 * PAGE, &layout, &err), 0, "%s",
                  err.text);
     cr_assert_eq(mem.n_regions, 2);
     cr_assert_eq(mem.region[0].base, 0);
@@ -84,11 +96,11 @@ Test(mem, up_to_the_hole, .timeout = 10)
 {
     struct mem mem;
 
-    cr_assert_eq(mem_init(&mem, HOLE, HOLE, ABOVE, &err), 0);
+    cr_assert_eq(mem_init(&mem, HOLE, &layout, &err), 0);
     cr_assert_eq(mem.n_regions, 1);
     cr_assert_eq(mem.region[0].size, HOLE);
     mem_fini(&mem);
-    cr_assert_eq(mem_init(&mem, HOLE + PAGE, HOLE, ABOVE, &err), 0);
+    cr_assert_eq(mem_init(&mem, HOLE + PAGE, &layout, &err), 0);
     cr_assert_eq(mem.n_regions, 2);
     cr_assert_eq(mem.region[1].size, PAGE);
     mem_fini(&mem);
@@ -99,7 +111,7 @@ Test(mem, every_range, .timeout = 20)
 {
     struct mem mem;
 
-    cr_assert_eq(mem_init(&mem, 2 * PAGE, PAGE, 4 * PAGE, &err), 0);
+    cr_assert_eq(mem_init(&mem, 2 * PAGE, &small, &err), 0);
     for (gpa_t gpa = 0; gpa < 6 * PAGE; gpa += 61) {
         for (uint64_t len = 1; len < 3 * PAGE; len += 97) {
             uint8_t *want = NULL;
@@ -123,7 +135,7 @@ Test(mem, sealed, .timeout = 10)
     struct mem mem;
     int other;
 
-    cr_assert_eq(mem_init(&mem, 4 * PAGE, HOLE, ABOVE, &err), 0);
+    cr_assert_eq(mem_init(&mem, 4 * PAGE, &layout, &err), 0);
     cr_assert_eq(fcntl(mem.fd, F_GETFD), FD_CLOEXEC);
     other = dup(mem.fd);
     cr_assert_geq(other, 0);
@@ -153,8 +165,7 @@ Test(mem, not_preallocated, .timeout = 10)
     struct stat st;
     struct mem mem;
 
-    cr_assert_eq(mem_init(&mem, 256u << 20, 3u << 30, ABOVE, &err), 0, "%s",
-                 err.text);
+    cr_assert_eq(mem_init(&mem, 256u << 20, &large, &err), 0, "%s", err.text);
     cr_assert_eq(fstat(mem.fd, &st), 0);
     cr_assert_eq(st.st_blocks, 0);
     *(volatile uint8_t *)mem_at(&mem, 128u << 20, 1) = 1;
@@ -172,7 +183,7 @@ Test(mem, impossible_sizes, .timeout = 10)
     struct mem mem;
 
     for (unsigned i = 0; i < 5; i++) {
-        cr_assert_eq(mem_init(&mem, odd[i], HOLE, ABOVE, &err), -EINVAL);
+        cr_assert_eq(mem_init(&mem, odd[i], &layout, &err), -EINVAL);
         cr_assert_not_null(strstr(err.text, "whole pages"), "%s", err.text);
         mem_fini(&mem);
     }
@@ -180,13 +191,14 @@ Test(mem, impossible_sizes, .timeout = 10)
     host = ((uint64_t)info.totalram + info.totalswap) * info.mem_unit;
     host = (host / PAGE + 1) * PAGE;
     for (unsigned i = 0; i < 4; i++) {
-        cr_assert_eq(mem_init(&mem, host << 4 * i, HOLE, ABOVE, &err), -ENOMEM);
-        cr_assert_not_null(strstr(err.text, "-m"), "%s", err.text);
+        cr_assert_eq(mem_init(&mem, host << 4 * i, &layout, &err), -ENOMEM);
+        cr_assert_not_null(strstr(err.text, "give the guest less"), "%s",
+                           err.text);
+        cr_assert_null(strstr(err.text, "-m"), "%s", err.text);
         cr_assert_eq(err.code, -ENOMEM);
         mem_fini(&mem);
     }
-    cr_assert_eq(mem_init(&mem, (uint64_t)0 - PAGE, HOLE, ABOVE, NULL),
-                 -ENOMEM);
+    cr_assert_eq(mem_init(&mem, (uint64_t)0 - PAGE, &layout, NULL), -ENOMEM);
     cr_assert_eq(far_open_fds(), opened);
 }
 
@@ -194,11 +206,36 @@ Test(mem, planned, .timeout = 10)
 {
     struct mem mem;
 
-    mem_plan(&mem, HOLE + 3 * PAGE, HOLE, ABOVE);
+    mem_plan(&mem, HOLE + 3 * PAGE, &layout);
     cr_assert_eq(mem.n_regions, 2);
     cr_assert_eq(mem.fd, -1);
     cr_assert_eq(mem.region[0].size, HOLE);
     cr_assert_eq(mem.region[1].base, ABOVE);
     cr_assert_eq(mem.region[1].size, 3 * PAGE);
     cr_assert_null(mem.region[1].host);
+}
+
+/* RAM that does not begin at 0, and more of it than there are addresses. */
+Test(mem, layout, .timeout = 10)
+{
+    static const struct mem_layout high = {
+        .n = 1,
+        .range = { { 0x40000000, 3 * PAGE } },
+    };
+    struct mem mem;
+
+    cr_assert_eq(mem_init(&mem, 3 * PAGE, &high, &err), 0, "%s", err.text);
+    cr_assert_eq(mem.n_regions, 1);
+    cr_assert_eq(mem_at(&mem, 0x40000000, 3 * PAGE), mem.map);
+    cr_assert_eq(mem_at(&mem, 0x40002000, PAGE), mem.map + 2 * PAGE);
+    cr_assert_null(mem_at(&mem, 0, 1));
+    cr_assert_null(mem_at(&mem, 0x3fffffff, 1));
+    cr_assert_null(mem_at(&mem, 0x40003000, 1));
+    mem_fini(&mem);
+    cr_assert_eq(mem_init(&mem, 4 * PAGE, &high, &err), -EINVAL);
+    cr_assert_not_null(strstr(err.text, "addresses"), "%s", err.text);
+    cr_assert_eq(mem_init(&mem, 3 * PAGE, &small, &err), -EINVAL);
+    cr_assert_eq(mem.fd, -1);
+    cr_assert_eq(mem_init(&mem, 2 * PAGE, &small, &err), 0);
+    mem_fini(&mem);
 }

@@ -28,12 +28,16 @@ void rig_connected(struct rig *rig, uint64_t protocol)
 
 void rig_init(struct rig *rig, uint64_t protocol)
 {
+    static const struct mem_layout layout = {
+        .n = 2,
+        .range = { { 0, 32 << 10 }, { 1 << 20, 32 << 10 } },
+    };
     struct husk_err err;
 
     memset(rig, 0, sizeof *rig);
     rig->opened = far_open_fds();
-    cr_assert_eq(mem_init(&rig->mem, 64 << 10, 32 << 10, 1 << 20, &err), 0,
-                 "%s", err.text);
+    cr_assert_eq(mem_init(&rig->mem, 64 << 10, &layout, &err), 0, "%s",
+                 err.text);
     rig->call_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     rig->err_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     rig->stop_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);

@@ -1,12 +1,11 @@
 /*
- * x86_64: interrupt controllers and PIT in the kernel, CPUID, the state that a
- * kernel expects at its 64-bit or PVH entry, and the parts on the port bus.
+ * x86_64: where things lie, interrupt controllers and PIT in the kernel, and
+ * what CPUID the host offers.
  */
 #include "vmm/machine/arch.h"
 
 #include <errno.h>
 #include <linux/kvm.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -14,10 +13,15 @@
 #include "vmm/machine/layout_x86_64.h"
 #include "vmm/machine/machine.h"
 #include "vmm/machine/sys.h"
+#include "vmm/machine/x86_64.h"
 
-const gpa_t arch_hole_start = LAYOUT_HOLE_START;
-const gpa_t arch_hole_end = LAYOUT_HOLE_END;
+const struct mem_layout arch_ram = {
+    .n = 2,
+    .range = { { 0, LAYOUT_HOLE_START },
+               { LAYOUT_HOLE_END, UINT64_MAX - LAYOUT_HOLE_END } },
+};
 const gpa_t arch_virtio_base = LAYOUT_VIRTIO;
+const gpa_t arch_shm_base = LAYOUT_HOLE_END;
 const gpa_t arch_panic_base = LAYOUT_PANIC;
 
 /* IOAPIC pins that no legacy device claims. */
@@ -36,11 +40,23 @@ unsigned arch_virtio_pins(void)
     return N_PINS;
 }
 
+/* Pins and KVM's numbers of them are the same: KVM routes them so. */
+uint32_t arch_irqfd_gsi(uint32_t pin)
+{
+    return pin;
+}
+
+unsigned long arch_vm_type(int kvm_fd)
+{
+    (void)kvm_fd;
+    return 0;
+}
+
 #define CPUID_ADDRESSES 0x80000008u
 
 unsigned arch_address_bits(const struct machine *machine)
 {
-    const struct kvm_cpuid2 *cpuid = machine->arch.cpuid;
+    const struct kvm_cpuid2 *cpuid = machine->arch->cpuid;
 
     for (uint32_t i = 0; cpuid && i < cpuid->nent; i++)
         if (cpuid->entries[i].function == CPUID_ADDRESSES)
@@ -61,7 +77,7 @@ static int fetch_cpuid(struct machine *machine, struct husk_err *err)
         cpuid->nent = n;
         rc = sys_ioctl(machine->kvm_fd, KVM_GET_SUPPORTED_CPUID, cpuid);
         if (rc == 0) {
-            machine->arch.cpuid = cpuid;
+            machine->arch->cpuid = cpuid;
             return 0;
         }
         free(cpuid);
@@ -70,7 +86,7 @@ static int fetch_cpuid(struct machine *machine, struct husk_err *err)
     }
 }
 
-int arch_machine_init(struct machine *machine, struct husk_err *err)
+static int make_chips(struct machine *machine, struct husk_err *err)
 {
     struct kvm_pit_config pit = { .flags = 0 };
     uint64_t idmap = LAYOUT_IDMAP;
@@ -89,372 +105,59 @@ int arch_machine_init(struct machine *machine, struct husk_err *err)
     rc = sys_ioctl(machine->vm_fd, KVM_CREATE_PIT2, &pit);
     if (rc < 0)
         return fail(err, rc, "KVM_CREATE_PIT2: %s", strerror(-rc));
-    machine->arch.tsc_deadline =
-        sys_ioctl_number(machine->kvm_fd, KVM_CHECK_EXTENSION,
-                         KVM_CAP_TSC_DEADLINE_TIMER) > 0;
-    return fetch_cpuid(machine, err);
+    return 0;
+}
+
+static void set_uart_irq(void *ctx, bool level)
+{
+    struct machine *machine = ctx;
+    struct kvm_irq_level irq = { .irq = LAYOUT_UART_GSI, .level = level };
+
+    sys_ioctl(machine->vm_fd, KVM_IRQ_LINE, &irq);
+}
+
+int arch_machine_init(struct machine *machine, const struct uart_sink *console,
+                      struct husk_err *err)
+{
+    struct arch_machine *arch = calloc(1, sizeof *arch);
+    int rc;
+
+    if (!arch)
+        return fail(err, -ENOMEM, "out of memory");
+    machine->arch = arch;
+    uart_init(&arch->uart, (struct irq_line){ set_uart_irq, machine },
+              *console);
+    rc = make_chips(machine, err);
+    if (rc < 0)
+        return rc;
+    arch->tsc_deadline = sys_ioctl_number(machine->kvm_fd, KVM_CHECK_EXTENSION,
+                                          KVM_CAP_TSC_DEADLINE_TIMER) > 0;
+    rc = fetch_cpuid(machine, err);
+    return rc < 0 ? rc : board_wire(machine, err);
+}
+
+int arch_machine_ready(struct machine *machine, struct husk_err *err)
+{
+    (void)machine;
+    (void)err;
+    return 0;
 }
 
 void arch_machine_fini(struct machine *machine)
 {
-    free(machine->arch.cpuid);
-    machine->arch.cpuid = NULL;
-}
+    struct arch_machine *arch = machine->arch;
 
-/* ISA splits wide accesses into bytes. */
-static void uart_io_read(void *ctx, uint64_t offset, void *data, unsigned size)
-{
-    uint8_t *bytes = data;
-
-    for (unsigned i = 0; i < size; i++)
-        bytes[i] = uart_read(ctx, (unsigned)offset + i);
-}
-
-static void uart_io_write(void *ctx, uint64_t offset, const void *data,
-                          unsigned size)
-{
-    const uint8_t *bytes = data;
-
-    for (unsigned i = 0; i < size; i++)
-        uart_write(ctx, (unsigned)offset + i, bytes[i]);
-}
-
-static void exit_io_write(void *ctx, uint64_t offset, const void *data,
-                          unsigned size)
-{
-    if (offset == 0)
-        power_exit_write(ctx, data, size);
-}
-
-static void sleep_io_read(void *ctx, uint64_t offset, void *data, unsigned size)
-{
-    (void)ctx;
-    (void)offset;
-    memset(data, 0, size);
-}
-
-static void sleep_io_write(void *ctx, uint64_t offset, const void *data,
-                           unsigned size)
-{
-    const uint8_t *bytes = data;
-
-    for (unsigned i = 0; i < size; i++)
-        power_sleep_write(ctx, (unsigned)offset + i, bytes[i]);
-}
-
-/* Its two ports are not neighbours: what lies between them is the PIT's. */
-static void i8042_data_read(void *ctx, uint64_t offset, void *data,
-                            unsigned size)
-{
-    (void)offset;
-    memset(data, power_i8042_read(ctx, 0), size);
-}
-
-static void i8042_data_write(void *ctx, uint64_t offset, const void *data,
-                             unsigned size)
-{
-    (void)offset;
-    (void)size;
-    power_i8042_write(ctx, 0, *(const uint8_t *)data);
-}
-
-static void i8042_command_read(void *ctx, uint64_t offset, void *data,
-                               unsigned size)
-{
-    (void)offset;
-    memset(data, power_i8042_read(ctx, 4), size);
-}
-
-static void i8042_command_write(void *ctx, uint64_t offset, const void *data,
-                                unsigned size)
-{
-    (void)offset;
-    (void)size;
-    power_i8042_write(ctx, 4, *(const uint8_t *)data);
-}
-
-static void panic_io_read(void *ctx, uint64_t offset, void *data, unsigned size)
-{
-    memset(data, 0, size);
-    if (offset == 0)
-        *(uint8_t *)data = power_panic_read(ctx);
-}
-
-static void panic_io_write(void *ctx, uint64_t offset, const void *data,
-                           unsigned size)
-{
-    (void)size;
-    if (offset == 0)
-        power_panic_write(ctx, *(const uint8_t *)data);
-}
-
-static const struct bus_ops panic_io = { panic_io_read, panic_io_write };
-static const struct bus_ops uart_io = { uart_io_read, uart_io_write };
-static const struct bus_ops exit_io = { NULL, exit_io_write };
-static const struct bus_ops sleep_io = { sleep_io_read, sleep_io_write };
-static const struct bus_ops i8042_data = { i8042_data_read, i8042_data_write };
-static const struct bus_ops i8042_command = { i8042_command_read,
-                                              i8042_command_write };
-
-int arch_machine_wire(struct machine *machine, struct husk_err *err)
-{
-    struct bus *pio = &machine->pio;
-    int rc;
-
-    if ((rc = bus_add(pio, LAYOUT_UART_PIO, LAYOUT_UART_PORTS, &uart_io,
-                      &machine->uart)) < 0 ||
-        (rc = bus_add(pio, LAYOUT_EXIT_PIO, LAYOUT_EXIT_PORTS, &exit_io,
-                      &machine->power)) < 0 ||
-        (rc = bus_add(pio, LAYOUT_POWER_PIO, LAYOUT_POWER_PORTS, &sleep_io,
-                      &machine->power)) < 0 ||
-        (rc = bus_add(pio, LAYOUT_I8042_PIO, 1, &i8042_data, &machine->power)) <
-            0 ||
-        (rc = bus_add(pio, LAYOUT_I8042_PIO + 4, 1, &i8042_command,
-                      &machine->power)) < 0 ||
-        (rc = bus_add(&machine->mmio, LAYOUT_PANIC, 8, &panic_io,
-                      &machine->power)) < 0)
-        return fail(err, rc, "wiring the board: %s", strerror(-rc));
-    return 0;
-}
-
-#define CPUID_FEATURES    1u
-#define CPUID_CACHES      4u
-#define CPUID_TOPOLOGY    0xbu
-#define CPUID_TOPOLOGY_V2 0x1fu
-#define ECX_TSC_DEADLINE  (1u << 24)
-#define ECX_HYPERVISOR    (1u << 31)
-
-/* Each vCPU is a core of its own, in one package. */
-static void set_topology(struct kvm_cpuid_entry2 *entry, unsigned cpus,
-                         unsigned index)
-{
-    unsigned shift = 0;
-
-    while (1u << shift < cpus)
-        shift++;
-    entry->edx = index;
-    switch (entry->index) {
-    case 0: /* threads of a core */
-        entry->eax = 0;
-        entry->ebx = 1;
-        entry->ecx = 1u << 8;
-        break;
-    case 1: /* cores of the package */
-        entry->eax = shift;
-        entry->ebx = cpus;
-        entry->ecx = 2u << 8 | 1;
-        break;
-    default:
-        entry->eax = entry->ebx = 0;
-        entry->ecx = entry->index;
-        break;
-    }
-}
-
-static int set_cpuid(struct vcpu *cpu, struct husk_err *err)
-{
-    struct machine *machine = cpu->machine;
-    struct kvm_cpuid2 *cpuid = machine->arch.cpuid;
-    unsigned cpus = machine->max_cpus;
-    int rc;
-
-    for (uint32_t i = 0; i < cpuid->nent; i++) {
-        struct kvm_cpuid_entry2 *entry = &cpuid->entries[i];
-
-        switch (entry->function) {
-        case CPUID_FEATURES:
-            entry->ebx &= 0x0000ffff;
-            entry->ebx |= cpu->index << 24 | cpus << 16;
-            entry->ecx |= ECX_HYPERVISOR;
-            if (machine->arch.tsc_deadline)
-                entry->ecx |= ECX_TSC_DEADLINE;
-            if (cpus > 1)
-                entry->edx |= 1u << 28; /* several logical processors */
-            break;
-        case CPUID_CACHES:
-            entry->eax &= 0x00003fff;
-            entry->eax |= (cpus - 1) << 26;
-            break;
-        case CPUID_TOPOLOGY:
-        case CPUID_TOPOLOGY_V2:
-            set_topology(entry, cpus, cpu->index);
-            break;
-        }
-    }
-    rc = sys_ioctl(cpu->fd, KVM_SET_CPUID2, cpuid);
-    return rc < 0 ? fail(err, rc, "KVM_SET_CPUID2: %s", strerror(-rc)) : 0;
-}
-
-#define MSR_MISC_ENABLE  0x1a0u
-#define MSR_MTRR_DEFAULT 0x2ffu
-
-static int set_msrs(struct vcpu *cpu, struct husk_err *err)
-{
-    union {
-        struct kvm_msrs head;
-        uint8_t
-            space[sizeof(struct kvm_msrs) + 2 * sizeof(struct kvm_msr_entry)];
-    } msrs;
-    int rc;
-
-    memset(&msrs, 0, sizeof msrs);
-    msrs.head.nmsrs = 2;
-    msrs.head.entries[0].index = MSR_MTRR_DEFAULT;
-    msrs.head.entries[0].data = 1u << 11 | 6; /* on; write-back everywhere */
-    msrs.head.entries[1].index = MSR_MISC_ENABLE;
-    msrs.head.entries[1].data = 1;                /* fast string operations */
-    rc = sys_ioctl(cpu->fd, KVM_SET_MSRS, &msrs); /* those that it took */
-    return rc < 0 ? fail(err, rc, "KVM_SET_MSRS: %s", strerror(-rc)) : 0;
-}
-
-int arch_vcpu_init(struct vcpu *cpu, struct husk_err *err)
-{
-    int rc = set_cpuid(cpu, err);
-
-    return rc < 0 ? rc : set_msrs(cpu, err);
-}
-
-/* Descriptors as boot protocols number them: code 0x10, data 0x18. */
-#define SELECTOR_CODE 0x10
-#define SELECTOR_DATA 0x18
-#define SELECTOR_TASK 0x20
-
-static const uint64_t gdt_long[] = { 0, 0, 0x00af9b000000ffff,
-                                     0x00cf93000000ffff, 0x00008b0000000067 };
-static const uint64_t gdt_flat[] = { 0, 0, 0x00cf9b000000ffff,
-                                     0x00cf93000000ffff, 0x00008b0000000067 };
-
-static struct kvm_segment segment(uint16_t selector, uint8_t type, bool code64)
-{
-    return (struct kvm_segment){
-        .base = 0,
-        .limit = 0xffffffff,
-        .selector = selector,
-        .type = type,
-        .present = 1,
-        .s = 1,
-        .g = 1,
-        .l = code64,
-        .db = !code64,
-    };
-}
-
-static void set_segments(struct kvm_sregs *sregs, bool code64)
-{
-    struct kvm_segment data = segment(SELECTOR_DATA, 0x3, false);
-
-    sregs->cs = segment(SELECTOR_CODE, 0xb, code64);
-    sregs->ds = sregs->es = sregs->fs = sregs->gs = sregs->ss = data;
-    sregs->tr = (struct kvm_segment){
-        .selector = SELECTOR_TASK, .limit = 0x67, .type = 0xb, .present = 1
-    };
-    sregs->gdt.base = LAYOUT_GDT;
-    sregs->gdt.limit = sizeof gdt_long - 1;
-    sregs->idt.limit = 0;
-}
-
-#define PAGE       4096u
-#define PRESENT_RW 0x3u
-#define LARGE      0x80u
-#define TABLE(n)   (LAYOUT_PAGE_TABLE + (n)*PAGE)
-
-/* The first 4 GiB, one to one, in 2 MiB pages: root, one directory of
- * directories, four directories. */
-static int map_low(const struct mem *mem, struct husk_err *err)
-{
-    uint64_t *table = mem_at(mem, LAYOUT_PAGE_TABLE, (uint64_t)6 * PAGE);
-
-    if (!table)
-        return fail(err, -ENOMEM,
-                    "guest memory is too small for page tables: "
-                    "give at least 2M with -m");
-    memset(table, 0, (size_t)2 * PAGE);
-    table[0] = TABLE(1) | PRESENT_RW;
-    for (unsigned i = 0; i < 4; i++)
-        table[PAGE / 8 + i] = TABLE(2 + i) | PRESENT_RW;
-    for (uint64_t i = 0; i < UINT64_C(4) * PAGE / 8; i++)
-        table[2 * PAGE / 8 + i] = i << 21 | LARGE | PRESENT_RW;
-    return 0;
-}
-
-#define CR0_PE   0x00000001u
-#define CR0_ET   0x00000010u
-#define CR0_NE   0x00000020u
-#define CR0_WP   0x00010000u
-#define CR0_PG   0x80000000u
-#define CR4_PAE  0x20u
-#define EFER_LME 0x100u
-#define EFER_LMA 0x400u
-
-int arch_vcpu_enter(struct vcpu *cpu, const struct boot_entry *entry,
-                    struct husk_err *err)
-{
-    const struct mem *mem = cpu->machine->mem;
-    bool long64 = entry->mode == BOOT_LONG64;
-    void *gdt = mem_at(mem, LAYOUT_GDT, sizeof gdt_long);
-    struct kvm_regs regs = { .rflags = 2,
-                             .rip = entry->entry,
-                             .rsp = LAYOUT_STACK };
-    struct kvm_sregs sregs;
-    int rc = sys_ioctl(cpu->fd, KVM_GET_SREGS, &sregs);
-
-    if (rc < 0)
-        return fail(err, rc, "KVM_GET_SREGS: %s", strerror(-rc));
-    if (!gdt)
-        return fail(err, -ENOMEM, "guest memory is too small");
-    memcpy(gdt, long64 ? gdt_long : gdt_flat, sizeof gdt_long);
-    set_segments(&sregs, long64);
-    sregs.cr0 = CR0_PE | CR0_ET | CR0_NE;
-    if (long64) {
-        rc = map_low(mem, err);
-        if (rc < 0)
-            return rc;
-        sregs.cr0 |= CR0_WP | CR0_PG;
-        sregs.cr3 = LAYOUT_PAGE_TABLE;
-        sregs.cr4 = CR4_PAE;
-        sregs.efer = EFER_LME | EFER_LMA;
-        regs.rsi = entry->info;
-    } else {
-        regs.rbx = entry->info;
-    }
-    rc = sys_ioctl(cpu->fd, KVM_SET_SREGS, &sregs);
-    if (rc < 0)
-        return fail(err, rc, "KVM_SET_SREGS: %s", strerror(-rc));
-    rc = sys_ioctl(cpu->fd, KVM_SET_REGS, &regs);
-    return rc < 0 ? fail(err, rc, "KVM_SET_REGS: %s", strerror(-rc)) : 0;
-}
-
-#define RESET_RIP     0xfff0
-#define RESET_CS_BASE 0xffff0000
-
-void arch_vcpu_where(struct vcpu *cpu, char *text, size_t size)
-{
-    struct kvm_translation walk = { 0 };
-    struct kvm_sregs sregs;
-    struct kvm_regs regs;
-    const uint8_t *bytes = NULL;
-    size_t n;
-
-    if (sys_ioctl(cpu->fd, KVM_GET_REGS, &regs) < 0 ||
-        sys_ioctl(cpu->fd, KVM_GET_SREGS, &sregs) < 0) {
-        snprintf(text, size, "an unknown rip");
+    if (!arch)
         return;
-    }
-    /* SVM leaves the state undefined after a shutdown: KVM resets the vCPU */
-    if (regs.rip == RESET_RIP && sregs.cs.base == RESET_CS_BASE) {
-        snprintf(text, size, "an unknown rip: KVM has reset the vCPU");
-        return;
-    }
-    walk.linear_address = regs.rip;
-    n = (size_t)snprintf(text, size, "rip 0x%llx",
-                         (unsigned long long)regs.rip);
-    if (sys_ioctl(cpu->fd, KVM_TRANSLATE, &walk) == 0 && walk.valid)
-        bytes = mem_at(cpu->machine->mem, walk.physical_address, 8);
-    if (!bytes)
-        snprintf(text + n, size - n, ", where there is no memory");
-    else
-        snprintf(text + n, size - n,
-                 ", bytes %02x %02x %02x %02x %02x %02x %02x %02x", bytes[0],
-                 bytes[1], bytes[2], bytes[3], bytes[4], bytes[5], bytes[6],
-                 bytes[7]);
+    uart_fini(&arch->uart);
+    bus_fini(&arch->pio);
+    free(arch->cpuid);
+    free(arch);
+    machine->arch = NULL;
+}
+
+size_t arch_machine_input(struct machine *machine, const void *data,
+                          size_t size)
+{
+    return uart_input(&machine->arch->uart, data, size);
 }

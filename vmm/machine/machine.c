@@ -13,7 +13,6 @@
 #include <unistd.h>
 
 #include "vmm/machine/fail.h"
-#include "vmm/machine/layout_x86_64.h"
 #include "vmm/machine/sys.h"
 
 #define KVM_DEVICE "/dev/kvm"
@@ -41,7 +40,8 @@ static int open_kvm(struct machine *machine, struct husk_err *err)
                     KVM_DEVICE " has API version %d, %d is "
                                "needed",
                     version, KVM_API_VERSION);
-    machine->vm_fd = sys_ioctl_number(machine->kvm_fd, KVM_CREATE_VM, 0);
+    machine->vm_fd = sys_ioctl_number(machine->kvm_fd, KVM_CREATE_VM,
+                                      arch_vm_type(machine->kvm_fd));
     if (machine->vm_fd < 0)
         return fail(err, machine->vm_fd, "KVM_CREATE_VM: %s",
                     strerror(-machine->vm_fd));
@@ -105,14 +105,6 @@ int machine_add_slot(struct machine *machine, gpa_t base, uint64_t size,
     return 0;
 }
 
-static void set_uart_irq(void *ctx, bool level)
-{
-    struct machine *machine = ctx;
-    struct kvm_irq_level irq = { .irq = LAYOUT_UART_GSI, .level = level };
-
-    sys_ioctl(machine->vm_fd, KVM_IRQ_LINE, &irq);
-}
-
 int machine_init(struct machine *machine, const struct machine_config *config,
                  struct husk_err *err)
 {
@@ -126,9 +118,6 @@ int machine_init(struct machine *machine, const struct machine_config *config,
     machine->events = config->events;
     machine->max_cpus = config->cpus;
     machine->power = (struct power){ config->events.power, config->events.ctx };
-    uart_init(&machine->uart, (struct irq_line){ set_uart_irq, machine },
-              config->console);
-    machine->has_uart = true;
     machine->cpu = calloc(config->cpus, sizeof *machine->cpu);
     if (!machine->cpu)
         return fail(err, -ENOMEM, "out of memory for %u vCPUs", config->cpus);
@@ -138,8 +127,7 @@ int machine_init(struct machine *machine, const struct machine_config *config,
     if ((rc = set_slots(machine, err)) < 0)
         return rc;
     machine->times.slots = sys_now();
-    if ((rc = arch_machine_init(machine, err)) < 0 ||
-        (rc = arch_machine_wire(machine, err)) < 0)
+    if ((rc = arch_machine_init(machine, &config->console, err)) < 0)
         return rc;
     machine->times.chips = sys_now();
     while (machine->n_cpus < config->cpus) {
@@ -149,7 +137,7 @@ int machine_init(struct machine *machine, const struct machine_config *config,
         if (rc < 0)
             return rc;
     }
-    return 0;
+    return arch_machine_ready(machine, err);
 }
 
 void machine_fini(struct machine *machine)
@@ -159,27 +147,30 @@ void machine_fini(struct machine *machine)
         vcpu_fini(&machine->cpu[i]);
     free(machine->cpu);
     arch_machine_fini(machine);
-    bus_fini(&machine->pio);
     bus_fini(&machine->mmio);
     if (machine->windows)
         machine->windows->vm_fd = -1;
-    if (machine->has_uart)
-        uart_fini(&machine->uart);
     sys_close(&machine->vm_fd);
     sys_close(&machine->kvm_fd);
     memset(machine, 0, sizeof *machine);
     machine->kvm_fd = machine->vm_fd = -1;
 }
 
-int machine_irqfd(struct machine *machine, int eventfd, uint32_t gsi,
+int machine_irqfd(struct machine *machine, int eventfd, uint32_t pin,
                   struct husk_err *err)
 {
-    struct kvm_irqfd irqfd = { .fd = (uint32_t)eventfd, .gsi = gsi };
+    struct kvm_irqfd irqfd = { .fd = (uint32_t)eventfd,
+                               .gsi = arch_irqfd_gsi(pin) };
     int rc = sys_ioctl(machine->vm_fd, KVM_IRQFD, &irqfd);
 
     return rc < 0
-               ? fail(err, rc, "KVM_IRQFD for pin %u: %s", gsi, strerror(-rc))
+               ? fail(err, rc, "KVM_IRQFD for pin %u: %s", pin, strerror(-rc))
                : 0;
+}
+
+size_t machine_input(struct machine *machine, const void *data, size_t size)
+{
+    return arch_machine_input(machine, data, size);
 }
 
 int machine_start(struct machine *machine, const struct boot_entry *entry,

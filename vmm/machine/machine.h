@@ -11,7 +11,6 @@
 #include <stdint.h>
 
 #include "devices/power.h"
-#include "devices/uart.h"
 #include "vmm/machine/arch.h"
 #include "vmm/machine/bus.h"
 #include "vmm/machine/mem.h"
@@ -43,11 +42,9 @@ struct machine {
     struct machine_events events;
     int kvm_fd, vm_fd;
     uint32_t n_slots;
-    int run_size; /* of a vCPU's shared page */
-    struct arch_machine arch;
-    struct bus pio, mmio;
-    struct uart uart;
-    bool has_uart;
+    int run_size;              /* of a vCPU's shared page */
+    struct arch_machine *arch; /* owned */
+    struct bus mmio;
     struct power power;
     unsigned n_cpus, max_cpus; /* made so far, and in the end */
     struct vcpu *cpu;
@@ -79,9 +76,12 @@ void machine_fini(struct machine *machine);
 int machine_add_slot(struct machine *machine, gpa_t base, uint64_t size,
                      void *host, struct husk_err *err);
 
-/* An eventfd that raises interrupt pin gsi, by edge. */
-int machine_irqfd(struct machine *machine, int eventfd, uint32_t gsi,
+/* An eventfd that raises an interrupt pin, by edge. */
+int machine_irqfd(struct machine *machine, int eventfd, uint32_t pin,
                   struct husk_err *err);
+
+/* Offer input to the serial port; returns how many bytes were taken. */
+size_t machine_input(struct machine *machine, const void *data, size_t size);
 
 /* Start all vCPUs, the first at entry. */
 int machine_start(struct machine *machine, const struct boot_entry *entry,

@@ -16,6 +16,7 @@
 #include <unistd.h>
 
 #include "vmm/machine/fail.h"
+#include "vmm/machine/sys.h"
 
 #define MIB (UINT64_C(1) << 20)
 
@@ -91,7 +92,7 @@ static uint64_t cgroup_limit(void)
 
 static int check_size(uint64_t size, struct husk_err *err)
 {
-    uint64_t page = (uint64_t)sysconf(_SC_PAGESIZE);
+    uint64_t page = sys_page_size();
     struct sysinfo info;
     uint64_t host, limit;
 
@@ -106,15 +107,15 @@ static int check_size(uint64_t size, struct husk_err *err)
     if (size > host)
         return fail(err, -ENOMEM,
                     "memory of %" PRIu64 " MiB is more than the "
-                    "host's %" PRIu64 " MiB of memory and swap: give less "
-                    "with -m",
+                    "host's %" PRIu64 " MiB of memory and swap: give the "
+                    "guest less",
                     size / MIB, host / MIB);
     limit = cgroup_limit();
     if (size > limit)
         return fail(err, -ENOMEM,
                     "memory of %" PRIu64 " MiB is more than this "
-                    "memory cgroup's limit of %" PRIu64 " MiB: give less with "
-                    "-m, or raise the limit",
+                    "memory cgroup's limit of %" PRIu64 " MiB: give the guest "
+                    "less, or raise the limit",
                     size / MIB, limit / MIB);
     return 0;
 }
@@ -129,22 +130,28 @@ static void add_region(struct mem *mem, gpa_t base, uint64_t offset,
                              .host = mem->map ? mem->map + offset : NULL };
 }
 
-static void add_regions(struct mem *mem, gpa_t hole_start, gpa_t hole_end)
+/* As much as there is room for; what is left. */
+static uint64_t add_regions(struct mem *mem, const struct mem_layout *layout)
 {
-    uint64_t size = mem->size;
+    uint64_t left = mem->size;
 
-    add_region(mem, 0, 0, size < hole_start ? size : hole_start);
-    if (size > hole_start)
-        add_region(mem, hole_end, hole_start, size - hole_start);
+    for (unsigned i = 0; i < layout->n && left; i++) {
+        uint64_t room = layout->range[i].size;
+        uint64_t size = left < room ? left : room;
+
+        add_region(mem, layout->range[i].base, mem->size - left, size);
+        left -= size;
+    }
+    return left;
 }
 
-void mem_plan(struct mem *mem, uint64_t size, gpa_t hole_start, gpa_t hole_end)
+void mem_plan(struct mem *mem, uint64_t size, const struct mem_layout *layout)
 {
     *mem = (struct mem){ .fd = -1, .size = size };
-    add_regions(mem, hole_start, hole_end);
+    add_regions(mem, layout);
 }
 
-int mem_init(struct mem *mem, uint64_t size, gpa_t hole_start, gpa_t hole_end,
+int mem_init(struct mem *mem, uint64_t size, const struct mem_layout *layout,
              struct husk_err *err)
 {
     int rc;
@@ -174,8 +181,12 @@ int mem_init(struct mem *mem, uint64_t size, gpa_t hole_start, gpa_t hole_end,
     }
     madvise(mem->map, size, MADV_DONTDUMP);
     madvise(mem->map, size, MADV_DONTFORK); /* not a keeper's business */
-    add_regions(mem, hole_start, hole_end);
-    return 0;
+    if (add_regions(mem, layout) == 0)
+        return 0;
+    rc = fail(err, -EINVAL,
+              "memory of %" PRIu64 " MiB is more than the board has addresses "
+              "for",
+              size / MIB);
 failed:
     mem_fini(mem);
     return rc;

@@ -33,19 +33,27 @@ struct mem {
     uint64_t size;
 };
 
+/* The ranges of addresses that a board has for RAM; filled in this order. */
+struct mem_layout {
+    unsigned n;
+    struct {
+        gpa_t base;
+        uint64_t size;
+    } range[MEM_MAX_REGIONS];
+};
+
 /*
- * Make size bytes of guest memory, those above hole_start moved to hole_end.
- * Nothing is allocated until it is touched.
- *   -EINVAL  size is 0, or not whole pages
+ * Make size bytes of guest memory. Nothing is allocated until it is touched.
+ *   -EINVAL  size is 0, not whole pages, or more than the layout has room for
  *   -ENOMEM  the host, or this process's memory cgroup, could never back it
  *   other    what memfd_create, ftruncate, fcntl or mmap said
  */
-int mem_init(struct mem *mem, uint64_t size, gpa_t hole_start, gpa_t hole_end,
+int mem_init(struct mem *mem, uint64_t size, const struct mem_layout *layout,
              struct husk_err *err);
 void mem_fini(struct mem *mem);
 
 /* Where that much memory would lie; there is none. Needs no mem_fini(). */
-void mem_plan(struct mem *mem, uint64_t size, gpa_t hole_start, gpa_t hole_end);
+void mem_plan(struct mem *mem, uint64_t size, const struct mem_layout *layout);
 
 /*
  * The len bytes at gpa as husk sees them, or NULL unless all of them lie in

@@ -35,6 +35,11 @@ uint64_t sys_now(void)
     return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
 }
 
+size_t sys_page_size(void)
+{
+    return (size_t)sysconf(_SC_PAGESIZE);
+}
+
 int sys_eventfd(void)
 {
     int fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);

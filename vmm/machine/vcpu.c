@@ -76,20 +76,6 @@ void vcpu_fini(struct vcpu *cpu)
     sys_close(&cpu->fd);
 }
 
-static void on_io(struct vcpu *cpu)
-{
-    const struct kvm_run *run = cpu->run;
-    uint8_t *data = (uint8_t *)cpu->run + run->io.data_offset;
-
-    cpu->exits.io++;
-    for (uint32_t i = 0; i < run->io.count; i++, data += run->io.size) {
-        if (run->io.direction == KVM_EXIT_IO_IN)
-            bus_read(&cpu->machine->pio, run->io.port, data, run->io.size);
-        else
-            bus_write(&cpu->machine->pio, run->io.port, data, run->io.size);
-    }
-}
-
 static void on_mmio(struct vcpu *cpu)
 {
     struct kvm_run *run = cpu->run;
@@ -158,10 +144,9 @@ static bool on_exit_reason(struct vcpu *cpu)
     const struct machine_events *events = &cpu->machine->events;
     char text[128];
 
-    switch (cpu->run->exit_reason) {
-    case KVM_EXIT_IO:
-        on_io(cpu);
+    if (arch_vcpu_exit(cpu))
         return true;
+    switch (cpu->run->exit_reason) {
     case KVM_EXIT_MMIO:
         on_mmio(cpu);
         return true;
@@ -172,7 +157,6 @@ static bool on_exit_reason(struct vcpu *cpu)
     cpu->exits.other++;
     switch (cpu->run->exit_reason) {
     case KVM_EXIT_INTR:
-    case KVM_EXIT_IRQ_WINDOW_OPEN:
         return true;
     case KVM_EXIT_SHUTDOWN:
         arch_vcpu_where(cpu, text, sizeof text);

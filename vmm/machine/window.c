@@ -68,6 +68,7 @@ int window_replace(struct window *window, const void *content)
     if (copy == MAP_FAILED)
         return -errno;
     memcpy(copy, content, window->size);
+    cache_clean(copy, window->size); /* before the guest can see it */
     if (mremap(copy, window->size, window->size, MREMAP_MAYMOVE | MREMAP_FIXED,
                window->page) == MAP_FAILED) {
         int rc = -errno;

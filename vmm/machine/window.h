@@ -11,6 +11,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "vmm/machine/cache.h"
 #include "vmm/machine/mem.h"
 
 /* The space for all windows. */
@@ -45,6 +46,14 @@ void window_init(struct window *window, const struct windows *all,
  */
 int window_notify(const struct window *window, uint32_t offset, uint32_t value,
                   int eventfd);
+
+/* Bytes of the page were written: the guest sees them from now on, however it
+ * maps the window. Under the device's lock. */
+static inline void window_publish(const struct window *window, uint32_t offset,
+                                  size_t size)
+{
+    cache_clean(window->page + offset, size);
+}
 
 /*
  * Replace all that the window holds, at one instant for the guest. Under the
