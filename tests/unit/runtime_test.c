@@ -258,6 +258,31 @@ Test(runtime, call_changes, .timeout = 30)
     vu_end(&c, 0);
 }
 
+/* Refused without addresses; without a descriptor the ring is polled. */
+Test(runtime, kick_descriptors, .timeout = 30)
+{
+    struct vu_client c;
+    struct buffer one = { DATA, 64, true };
+    uint64_t index = 0, none = 0x100;
+    uint32_t len;
+
+    vu_spawn(&c, "husk-rng", NULL);
+    vu_handshake(&c);
+    vu_features(&c, 0);
+    cr_assert_neq(vu_set(&c, VU_SET_VRING_KICK, &index, 8, c.memfd), 0);
+    vu_says(&c, "the queue has no addresses");
+    vu_queue_start(&c, 0, 8);
+    vu_driver_ok(&c);
+    vu_queue_stop(&c, 0);
+    cr_assert_eq(vu_set(&c, VU_SET_VRING_KICK, &none, 8, -1), 0);
+    for (unsigned i = 0; i < 3; i++) {
+        cr_assert_geq(driver_add(&c.queue[0].driver, &one, 1), 0);
+        vu_wait(&c, 0, &len); /* nobody kicks */
+        cr_assert_eq(len, 64);
+    }
+    vu_end(&c, 0);
+}
+
 /* RING_RESET as the transport does it, and where a ring stands. */
 static void ring_reset_of(uint64_t features)
 {
