@@ -4,7 +4,6 @@
  * that does not fit into guest memory never reaches the back-end.
  */
 #include <errno.h>
-#include <sys/eventfd.h>
 
 #include "devices/helper.h"
 #include "devices/registers.h"
@@ -57,7 +56,7 @@ static bool fits(const struct transport *t, const struct vring *ring)
 }
 
 /*
- * The kick descriptor of a ring, made when it is first used, and taken by KVM
+ * The kick descriptor of a ring, from when it is first used, and taken by KVM
  * where there is room: never taken away again, which would cost a grace period.
  */
 static void prepare_kick(struct transport *t, unsigned index)
@@ -66,9 +65,10 @@ static void prepare_kick(struct transport *t, unsigned index)
     int rc, fd = vring_kick_fd(given);
 
     if (fd < 0) {
-        fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+        fd = given->spare;
         if (fd < 0)
-            return; /* the front-end loses the device when it starts the ring */
+            return; /* vrings_make_kicks() was not called */
+        given->spare = -1;
         atomic_store_explicit(&given->kick, fd, memory_order_release);
     }
     if (given->direct || t->is->inband)

@@ -89,6 +89,7 @@ static void show_reset(struct transport *t)
 int transport_init(struct transport *t, const struct transport_setup *setup)
 {
     const struct identity *is = setup->is;
+    int rc;
 
     memset(t, 0, sizeof *t);
     t->box = setup->box;
@@ -105,6 +106,10 @@ int transport_init(struct transport *t, const struct transport_setup *setup)
     if (vrings_init(&t->rings, is->vqs) < 0)
         return -ENOMEM;
     t->rings.helper = setup->helper;
+    if ((rc = vrings_make_kicks(&t->rings)) < 0) {
+        transport_fini(t);
+        return rc;
+    }
     registers_show(t, VIRTIO_MMIO_MAGIC, VIRTIO_MMIO_MAGIC_VALUE);
     registers_show(t, VIRTIO_MMIO_VERSION, 2);
     registers_show(t, VIRTIO_MMIO_DEVICE_ID, is->id);

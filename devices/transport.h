@@ -102,7 +102,8 @@ size_t transport_window_size(uint32_t config_size);
 uint64_t transport_shown(uint64_t features);
 
 /* The device as it is at start.
- *   -ENOMEM  out of memory */
+ *   -ENOMEM  out of memory
+ *   -EMFILE  no descriptor for each ring's kicks */
 int transport_init(struct transport *t, const struct transport_setup *setup);
 void transport_fini(struct transport *t);
 

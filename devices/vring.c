@@ -10,6 +10,8 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
 
 #include "devices/doorbell.h"
 #include "devices/frontend.h"
@@ -29,8 +31,22 @@ int vrings_init(struct vrings *rings, unsigned n)
         return -ENOMEM;
     }
     rings->n = n;
-    for (unsigned i = 0; i < n; i++)
+    for (unsigned i = 0; i < n; i++) {
+        rings->given[i].spare = -1;
         atomic_init(&rings->given[i].kick, -1);
+    }
+    return 0;
+}
+
+int vrings_make_kicks(struct vrings *rings)
+{
+    for (unsigned i = 0; i < rings->n; i++) {
+        int fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+
+        if (fd < 0)
+            return -errno;
+        rings->given[i].spare = fd;
+    }
     return 0;
 }
 
@@ -41,6 +57,8 @@ void vrings_fini(struct vrings *rings)
 
         if (fd >= 0)
             helper_retire(rings->helper, fd);
+        if (rings->given[i].spare >= 0)
+            close(rings->given[i].spare);
     }
     free(rings->ring);
     free(rings->given);

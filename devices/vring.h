@@ -28,6 +28,7 @@ struct vring_given {
     bool has_base; /* it has stopped, and said where */
     uint32_t base; /* GET_VRING_BASE's answer */
     bool direct;   /* KVM signals kick: a kick needs no exit */
+    int spare;     /* the eventfd that kick will be, made early; or -1 */
     /*
      * The eventfd, -1 until the ring is first used; after that it stays.
      * Written under the lock, with release order when the eventfd is made; read
@@ -49,6 +50,9 @@ struct vrings {
 /* n rings that nobody has programmed or been given.
  *   -ENOMEM  out of memory */
 int vrings_init(struct vrings *rings, unsigned n);
+/* Make the eventfds of all kicks, so that none is missing later.
+ *   -EMFILE  and others, as of eventfd() */
+int vrings_make_kicks(struct vrings *rings);
 /* Closes the kick descriptors. Safe on one that is all zero. */
 void vrings_fini(struct vrings *rings);
 

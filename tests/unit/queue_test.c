@@ -6,10 +6,12 @@
 #include <fcntl.h>
 #include <pthread.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include <criterion/criterion.h>
 
+#include "tests/unit/far.h"
 #include "tests/unit/spy.h"
 
 #define COUNT(a) (sizeof(a) / sizeof((a)[0]))
@@ -319,6 +321,44 @@ Test(queue, notify, .timeout = 10)
                  "a descriptor that nobody needs");
     cr_assert_eq(spy.n_kick, 0);
     spy_fini(&spy);
+}
+
+/* Another device uses up all descriptors while this one waits for its driver:
+ * its kicks were made before. Without one for each it has no place. */
+Test(queue, no_descriptor_left, .timeout = 10)
+{
+    struct rlimit limit;
+    unsigned opened = far_open_fds();
+    struct spy spy;
+    struct transport other;
+    struct transport_setup setup;
+
+    spy_init(&spy);
+    getrlimit(RLIMIT_NOFILE, &limit);
+    limit.rlim_cur = 3;
+    cr_assert_eq(setrlimit(RLIMIT_NOFILE, &limit), 0);
+    cr_assert_lt(dup(spy.call_fd), 0);
+    spy_go(&spy, 0x0b, SPLIT);
+    spy_ready(&spy, 1, 8);
+    spy_ready(&spy, 3, 8);
+    spy_write(&spy, VIRTIO_MMIO_STATUS, 0x0f);
+    cr_assert_eq(spy.n_start, 1);
+    spy_write(&spy, VIRTIO_MMIO_QUEUE_NOTIFY, 3);
+    cr_assert_eq(kicks(&spy, 3), 1);
+    setup = (struct transport_setup){ .is = &spy.is,
+                                      .config = spy.config,
+                                      .window = spy.window,
+                                      .mem = &spy.mem,
+                                      .call_fd = spy.call_fd,
+                                      .ack_fd = -1,
+                                      .deadline = 1,
+                                      .ops = spy.t.ops,
+                                      .ctx = &spy };
+    cr_assert_eq(transport_init(&other, &setup), -EMFILE);
+    limit.rlim_cur = limit.rlim_max;
+    setrlimit(RLIMIT_NOFILE, &limit);
+    spy_fini(&spy);
+    cr_assert_eq(far_open_fds(), opened);
 }
 
 /* KVM has no room for a ring's kicks: they leave KVM_RUN, and reach it. */
