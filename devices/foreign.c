@@ -7,7 +7,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/magic.h>
-#include <stdbool.h>
 #include <sys/stat.h>
 #include <sys/vfs.h>
 
@@ -20,7 +19,7 @@
 static int look(int fd, struct statx *st)
 {
     return statx(fd, "", AT_EMPTY_PATH | AT_STATX_DONT_SYNC,
-                 STATX_TYPE | STATX_SIZE, st) < 0
+                 STATX_TYPE | STATX_SIZE | STATX_BLOCKS, st) < 0
                ? -errno
                : 0;
 }
@@ -74,4 +73,14 @@ int foreign_size(int fd, uint64_t *size)
     if (rc == 0)
         *size = st.stx_size;
     return rc;
+}
+
+bool foreign_is_starved(int fd)
+{
+    struct statfs fs;
+    struct statx st;
+
+    return fstatfs(fd, &fs) == 0 && fs.f_type == TMPFS_MAGIC && fs.f_blocks &&
+           !fs.f_bfree && look(fd, &st) == 0 &&
+           st.stx_blocks * 512 < st.stx_size;
 }

@@ -6,6 +6,7 @@
 #ifndef HUSK_DEVICES_FOREIGN_H
 #define HUSK_DEVICES_FOREIGN_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 struct foreign_file {
@@ -24,5 +25,9 @@ int foreign_file(int fd, struct foreign_file *file);
 
 /* Its size alone, of a descriptor that was accepted before. */
 int foreign_size(int fd, uint64_t *size);
+
+/* Whether it has holes that cannot be filled: its tmpfs is full. Of a
+ * descriptor that was accepted before. */
+bool foreign_is_starved(int fd);
 
 #endif

@@ -17,8 +17,8 @@
 #include "devices/foreign.h"
 
 #define STACK_SIZE (64u << 10)
-#define IDLE       100000000 /* ns without work, after which the thread ends */
-#define TOO_MANY   256       /* descriptors that wait to be closed */
+#define IDLE       20000000 /* ns without work, after which the thread ends */
+#define TOO_MANY   256      /* descriptors that wait to be closed */
 
 struct queue {
     int *fd;

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include "devices/foreign.h"
@@ -23,11 +24,12 @@ static void keep_to_ourselves(void *map, size_t size)
     madvise(map, size, MADV_DONTFORK);
 }
 
-static int make_anonymous(const struct shm_region *region, uint64_t offset,
-                          uint64_t size)
+/* Nothing is there. */
+static int make_hole(const struct shm_region *region, uint64_t offset,
+                     uint64_t size)
 {
     void *map =
-        mmap(region->map + offset, size, PROT_READ | PROT_WRITE,
+        mmap(region->map + offset, size, PROT_NONE,
              MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
 
     if (map == MAP_FAILED)
@@ -59,11 +61,34 @@ static int reserve(struct shm_region *region, struct husk_err *err)
     region->reservation = map;
     region->map = region->reservation + HUGE;
     region->map += -(uintptr_t)region->map & (align - 1);
-    if (make_anonymous(region, 0, region->size) < 0)
-        return fail(err, -ENOMEM,
-                    "shared memory region %u of %" PRIu64 " bytes: %s",
-                    region->id, region->size, strerror(errno));
+    keep_to_ourselves(map, region->reserved);
     return 0;
+}
+
+uint64_t shm_total(const struct vu_shm_config *config)
+{
+    uint64_t total = 0;
+
+    for (unsigned id = 0; id < VU_MAX_SHM; id++) {
+        if (config->size[id] > UINT64_MAX - total)
+            return UINT64_MAX;
+        total += config->size[id];
+    }
+    return total;
+}
+
+/* This device's share of what this process may have open: others need theirs,
+ * for connections and for what their back-ends send. */
+static unsigned share_of_fds(void)
+{
+    struct rlimit limit;
+    rlim_t share = 0;
+
+    if (getrlimit(RLIMIT_NOFILE, &limit) == 0)
+        share = limit.rlim_cur / 64;
+    return share < 16                 ? 16
+           : share > SHM_MAX_MAPPINGS ? SHM_MAX_MAPPINGS
+                                      : (unsigned)share;
 }
 
 int shm_init(struct shm *shm, const struct vu_shm_config *config,
@@ -92,6 +117,10 @@ int shm_init(struct shm *shm, const struct vu_shm_config *config,
     if (!shm->regions)
         return fail(err, -ENOMEM, "out of memory");
     pthread_mutex_init(&shm->lock, NULL);
+    shm->max_fds = share_of_fds();
+    shm->scratch = memfd_create("husk-scratch", MFD_CLOEXEC);
+    if (shm->scratch < 0)
+        rc = fail(err, -errno, "memfd_create: %s", strerror(errno));
     for (unsigned id = 0; id < VU_MAX_SHM && rc == 0; id++) {
         struct shm_region *region = &shm->regions[shm->n];
 
@@ -105,11 +134,19 @@ int shm_init(struct shm *shm, const struct vu_shm_config *config,
     return rc;
 }
 
+static void let_go(struct shm *shm, struct shm_mapping *mapping)
+{
+    shm->n_mappings--;
+    if (mapping->fd < 0)
+        return;
+    close(mapping->fd); /* which does not wait: see foreign.h */
+    shm->n_fds--;
+}
+
 static void forget(struct shm *shm, struct shm_region *region)
 {
-    shm->n_mappings -= region->n_mappings;
     for (unsigned i = 0; i < region->n_mappings; i++)
-        close(region->mappings[i].fd);
+        let_go(shm, &region->mappings[i]);
     free(region->mappings);
     region->mappings = NULL;
     region->n_mappings = 0;
@@ -122,8 +159,11 @@ void shm_fini(struct shm *shm)
         if (shm->regions[i].reservation)
             munmap(shm->regions[i].reservation, shm->regions[i].reserved);
     }
-    if (shm->regions)
+    if (shm->regions) {
         pthread_mutex_destroy(&shm->lock);
+        if (shm->scratch >= 0)
+            close(shm->scratch);
+    }
     free(shm->regions);
     memset(shm, 0, sizeof *shm);
 }
@@ -166,34 +206,122 @@ static int check_free(const struct shm *shm, const struct shm_region *region,
     return shm->n_mappings < SHM_MAX_MAPPINGS ? 0 : -ENOSPC;
 }
 
-static int map_locked(struct shm *shm, struct shm_region *region,
-                      const struct vu_map *map, int fd)
+static int set_slot(const struct shm *shm, const struct shm_region *region,
+                    uint32_t slot, uint64_t offset, uint64_t size)
 {
-    /* Where the guest may not write, it writes to a copy of the page: an access
-     * that failed would leave KVM_RUN with nothing to say whose it was. */
-    int how =
-        map->flags & VU_MAP_WRITABLE ? MAP_SHARED : MAP_PRIVATE | MAP_NORESERVE;
-    struct shm_mapping *grown;
-    int rc = check_free(shm, region, map), own;
+    if (!shm->slots.set)
+        return 0;
+    return shm->slots.set(shm->slots.ctx, region->first_slot + slot,
+                          region->base + offset, size, region->map + offset);
+}
 
-    if (rc < 0)
+static bool is_taken(const struct shm_region *region, uint32_t slot)
+{
+    for (unsigned i = 0; i < region->n_mappings; i++)
+        if (region->mappings[i].slot == slot)
+            return true;
+    return false;
+}
+
+/* A slot of its own for a mapping. */
+static int show_exactly(const struct shm *shm, struct shm_region *region,
+                        struct shm_mapping *mapping)
+{
+    for (uint32_t slot = 1; slot < SHM_SLOTS; slot++) {
+        int rc;
+
+        if (is_taken(region, slot))
+            continue;
+        rc = set_slot(shm, region, slot, mapping->offset, mapping->size);
+        if (rc == 0)
+            mapping->slot = slot;
         return rc;
-    grown = realloc(region->mappings, (region->n_mappings + 1) * sizeof *grown);
+    }
+    return -ENOSPC;
+}
+
+static void hide(const struct shm *shm, struct shm_region *region,
+                 struct shm_mapping *mapping)
+{
+    if (mapping->slot)
+        set_slot(shm, region, mapping->slot, mapping->offset, 0);
+    mapping->slot = 0;
+}
+
+static void close_view(const struct shm *shm, struct shm_region *region)
+{
+    if (region->view == SHM_WHOLE)
+        set_slot(shm, region, 0, 0, 0);
+    for (unsigned i = 0; i < region->n_mappings; i++)
+        hide(shm, region, &region->mappings[i]);
+    region->view = SHM_CLOSED;
+}
+
+/* The guest sees a mapping that is the region's last. */
+static int show(const struct shm *shm, struct shm_region *region)
+{
+    int rc;
+
+    if (!shm->slots.set || region->view == SHM_WHOLE)
+        return 0;
+    if (region->view == SHM_EXACT)
+        return show_exactly(shm, region,
+                            &region->mappings[region->n_mappings - 1]);
+    rc = set_slot(shm, region, 0, 0, region->size);
+    if (rc == 0)
+        region->view = SHM_WHOLE;
+    return rc;
+}
+
+int shm_attach(struct shm *shm, const struct shm_slots *slots,
+               uint32_t first_slot)
+{
+    int rc = 0;
+
+    if (!shm->n)
+        return rc;
+    pthread_mutex_lock(&shm->lock);
+    shm->slots = *slots;
+    for (unsigned i = 0; i < shm->n && rc == 0; i++) {
+        struct shm_region *region = &shm->regions[i];
+
+        region->first_slot = first_slot + i * SHM_SLOTS;
+        region->view = SHM_CLOSED; /* it is another machine than before */
+        for (unsigned k = 0; k < region->n_mappings; k++)
+            region->mappings[k].slot = 0;
+        if (region->n_mappings)
+            rc = show(shm, region);
+    }
+    pthread_mutex_unlock(&shm->lock);
+    return rc;
+}
+
+/* Whether the file can get shorter: a descriptor is kept to see that. */
+static bool can_shrink(int fd)
+{
+    int seals = fcntl(fd, F_GET_SEALS);
+
+    return seals < 0 || !(seals & F_SEAL_SHRINK);
+}
+
+static int add_mapping(struct shm *shm, struct shm_region *region,
+                       const struct vu_map *map, int fd)
+{
+    struct shm_mapping *grown =
+        realloc(region->mappings, (region->n_mappings + 1) * sizeof *grown);
+    int own = -1;
+
     if (!grown)
         return -ENOMEM;
     region->mappings = grown;
-    own = fcntl(fd, F_DUPFD_CLOEXEC, 3);
-    if (own < 0)
-        return -errno;
-    if (mmap(region->map + map->shm_offset, map->size, PROT_READ | PROT_WRITE,
-             how | MAP_FIXED, fd, (off_t)map->fd_offset) == MAP_FAILED) {
-        rc = -errno;
-        close(own);
-        /* what was there may be gone: a hole would fail the guest's access */
-        make_anonymous(region, map->shm_offset, map->size);
-        return rc;
+    if (can_shrink(fd)) {
+        if (shm->n_fds == shm->max_fds)
+            return -ENOSPC;
+        own = fcntl(fd, F_DUPFD_CLOEXEC, 3);
+        if (own < 0)
+            return -errno;
+        shm->n_fds++;
     }
-    keep_to_ourselves(region->map + map->shm_offset, map->size);
     shm->n_mappings++;
     grown[region->n_mappings++] =
         (struct shm_mapping){ .offset = map->shm_offset,
@@ -201,6 +329,41 @@ static int map_locked(struct shm *shm, struct shm_region *region,
                               .file_end = map->fd_offset + map->size,
                               .fd = own };
     return 0;
+}
+
+static void drop_mapping(struct shm *shm, struct shm_region *region,
+                         unsigned index)
+{
+    let_go(shm, &region->mappings[index]);
+    region->mappings[index] = region->mappings[--region->n_mappings];
+}
+
+static int map_locked(struct shm *shm, struct shm_region *region,
+                      const struct vu_map *map, int fd)
+{
+    /* Where the guest may not write, it writes to a copy of the page: an access
+     * that failed would leave KVM_RUN with nothing to say whose it was. */
+    int how =
+        map->flags & VU_MAP_WRITABLE ? MAP_SHARED : MAP_PRIVATE | MAP_NORESERVE;
+    uint8_t *at = region->map + map->shm_offset;
+    int rc = check_free(shm, region, map);
+    void *got;
+
+    if (rc < 0 || (rc = add_mapping(shm, region, map, fd)) < 0)
+        return rc;
+    got = mmap(at, map->size, PROT_READ | PROT_WRITE, how | MAP_FIXED, fd,
+               (off_t)map->fd_offset);
+    if (got == MAP_FAILED)
+        rc = -errno;
+    else
+        keep_to_ourselves(at, map->size);
+    if (rc == 0)
+        rc = show(shm, region);
+    if (rc < 0) { /* what was there before mmap() may be gone */
+        make_hole(region, map->shm_offset, map->size);
+        drop_mapping(shm, region, region->n_mappings - 1);
+    }
+    return rc;
 }
 
 int shm_map(struct shm *shm, const struct vu_map *map, int fd)
@@ -239,12 +402,12 @@ int shm_unmap(struct shm *shm, const struct vu_map *map)
 
         if (mapping->offset != map->shm_offset || mapping->size != map->size)
             continue;
-        rc = make_anonymous(region, mapping->offset, mapping->size);
-        if (rc == 0) {
-            close(mapping->fd);
-            *mapping = region->mappings[--region->n_mappings];
-            shm->n_mappings--;
-        }
+        hide(shm, region, mapping);
+        rc = make_hole(region, mapping->offset, mapping->size);
+        if (rc == 0)
+            drop_mapping(shm, region, i);
+        if (region->view == SHM_EXACT && !region->n_mappings)
+            region->view = SHM_CLOSED;
         break;
     }
     pthread_mutex_unlock(&shm->lock);
@@ -259,19 +422,118 @@ void shm_clear(struct shm *shm)
     for (unsigned i = 0; i < shm->n; i++) {
         struct shm_region *region = &shm->regions[i];
 
-        for (unsigned k = 0; k < region->n_mappings; k++)
-            make_anonymous(region, region->mappings[k].offset,
-                           region->mappings[k].size);
+        if (!region->n_mappings)
+            continue;
+        if (region->view == SHM_EXACT)
+            close_view(shm, region);
+        make_hole(region, 0, region->size);
         forget(shm, region);
     }
     pthread_mutex_unlock(&shm->lock);
+}
+
+/* What is mapped at all of these bytes, or NULL. */
+static const struct shm_mapping *mapping_at(const struct shm_region *region,
+                                            uint64_t offset, uint64_t size)
+{
+    for (unsigned i = 0; i < region->n_mappings; i++) {
+        const struct shm_mapping *mapping = &region->mappings[i];
+
+        if (offset >= mapping->offset && size <= mapping->size &&
+            offset - mapping->offset <= mapping->size - size)
+            return mapping;
+    }
+    return NULL;
+}
+
+/* Through a file: where a page cannot be had the call fails, and no signal
+ * comes. Both are memory of this process. */
+static bool copy(const struct shm *shm, void *to, const void *from, size_t size)
+{
+    return pwrite(shm->scratch, from, size, 0) == (ssize_t)size &&
+           pread(shm->scratch, to, size, 0) == (ssize_t)size;
+}
+
+bool shm_access(struct shm *shm, struct shm_region *region, uint64_t offset,
+                void *data, unsigned size, bool write)
+{
+    uint8_t *mapped = region->map + offset;
+    bool fine = true;
+
+    pthread_mutex_lock(&shm->lock);
+    if (!mapping_at(region, offset, size)) {
+        if (!write)
+            memset(data, 0, size);
+    } else if (write) {
+        fine = copy(shm, mapped, data, size);
+    } else {
+        fine = copy(shm, data, mapped, size);
+        if (!fine)
+            memset(data, 0, size);
+    }
+    pthread_mutex_unlock(&shm->lock);
+    return fine;
+}
+
+/* KVM must not meet what nothing is mapped at again. */
+static enum shm_loss narrow(const struct shm *shm, struct shm_region *region)
+{
+    close_view(shm, region);
+    if (!region->n_mappings)
+        return SHM_KEPT;
+    region->view = SHM_EXACT;
+    for (unsigned i = 0; i < region->n_mappings; i++)
+        if (show_exactly(shm, region, &region->mappings[i]) < 0)
+            return SHM_SCATTERED;
+    return SHM_KEPT;
+}
+
+static bool fault_in(const struct shm *shm, struct shm_region *region,
+                     gpa_t gpa, enum shm_loss *loss)
+{
+    if (gpa != SHM_ANYWHERE && mapping_at(region, gpa - region->base, 1)) {
+        *loss = SHM_NO_PAGE;
+        return true;
+    }
+    if (region->view != SHM_WHOLE)
+        return false;
+    *loss = narrow(shm, region);
+    return true;
+}
+
+bool shm_fault(struct shm *shm, gpa_t gpa, bool again, enum shm_loss *loss)
+{
+    bool found = false;
+
+    *loss = SHM_KEPT;
+    if (!shm->n)
+        return false;
+    if (shm_is_broken(shm)) {
+        *loss = SHM_CUT;
+        return true;
+    }
+    pthread_mutex_lock(&shm->lock);
+    for (unsigned i = 0; i < shm->n && *loss == SHM_KEPT; i++) {
+        struct shm_region *region = &shm->regions[i];
+
+        if (gpa == SHM_ANYWHERE || gpa - region->base < region->size)
+            found |= fault_in(shm, region, gpa, loss);
+    }
+    /* no view has a hole any more: it is one of what is mapped */
+    if (!found && again && gpa == SHM_ANYWHERE && shm->n_mappings) {
+        *loss = SHM_NO_PAGE;
+        found = true;
+    }
+    pthread_mutex_unlock(&shm->lock);
+    return found;
 }
 
 static bool is_broken(const struct shm_mapping *mapping)
 {
     uint64_t size;
 
-    return foreign_size(mapping->fd, &size) < 0 || size < mapping->file_end;
+    return mapping->fd >= 0 &&
+           (foreign_size(mapping->fd, &size) < 0 || size < mapping->file_end);
 }
 
 unsigned shm_mappings(struct shm *shm)
@@ -286,16 +548,32 @@ unsigned shm_mappings(struct shm *shm)
     return n;
 }
 
-bool shm_is_broken(struct shm *shm)
+static bool is_starved(const struct shm_mapping *mapping)
 {
-    bool broken = false;
+    return mapping->fd >= 0 && foreign_is_starved(mapping->fd);
+}
+
+/* Whether that is so of any mapping. */
+static bool any(struct shm *shm, bool (*is)(const struct shm_mapping *mapping))
+{
+    bool found = false;
 
     if (!shm->n)
         return false;
     pthread_mutex_lock(&shm->lock);
     for (unsigned i = 0; i < shm->n; i++)
         for (unsigned k = 0; k < shm->regions[i].n_mappings; k++)
-            broken |= is_broken(&shm->regions[i].mappings[k]);
+            found |= is(&shm->regions[i].mappings[k]);
     pthread_mutex_unlock(&shm->lock);
-    return broken;
+    return found;
+}
+
+bool shm_is_broken(struct shm *shm)
+{
+    return any(shm, is_broken);
+}
+
+bool shm_is_starved(struct shm *shm)
+{
+    return any(shm, is_starved);
 }

@@ -8,6 +8,7 @@
  *   steps=WORD,WORD,...           in that order:
  *     zero pattern written   until all of the part reads like that
  *     write                  write all of it, in whatever place it is
+ *     touch                  write a word of each page of all of the region
  *     reset start            the device, which is started before the first step
  *     lost                   read it until the device needs a reset
  *     other                  the second device answers a request
@@ -33,7 +34,7 @@ enum content { ZERO, MAPPED, CHANGED };
 struct look {
     struct virtio dev;
     struct queue queue;
-    uint64_t base, at, size, patience;
+    uint64_t base, whole, at, size, patience;
 };
 
 static uint64_t read64(const struct virtio *dev, unsigned reg)
@@ -107,6 +108,12 @@ static void write_all(const struct look *l)
         *word_at(l, at) = word(CHANGED, at);
 }
 
+static void touch(const struct look *l)
+{
+    for (uint64_t at = 0; at < l->whole; at += 4096)
+        *word_at(l, at) = word(CHANGED, at);
+}
+
 static void lose(const struct look *l)
 {
     uint64_t deadline = time_after(1000 * l->patience);
@@ -146,6 +153,8 @@ static void step(struct look *l, const char *name)
         await(l, name, CHANGED);
     else if (strcmp(name, "write") == 0)
         write_all(l);
+    else if (strcmp(name, "touch") == 0)
+        touch(l);
     else if (strcmp(name, "reset") == 0)
         virtio_reset(&l->dev);
     else if (strcmp(name, "start") == 0)
@@ -177,6 +186,7 @@ static bool find_region(struct look *l, uint32_t region)
     if (l->at % 8 != 0 || l->size % 8 != 0 || l->at > size ||
         l->size > size - l->at)
         exit_fail("the part is outside the region, or not of whole words");
+    l->whole = size;
     map_range(l->base, size);
     return true;
 }

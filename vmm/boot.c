@@ -36,13 +36,13 @@ static void on_failure(void *ctx, const char *text)
 }
 
 /* KVM could not carry out a vCPU's access to guest memory. */
-static bool on_fault(void *ctx)
+static bool on_fault(void *ctx, gpa_t gpa, bool again)
 {
     struct husk_vm *vm = ctx;
     bool found = false;
 
     for (unsigned i = 0; i < vm->n_devices; i++)
-        found |= device_faulted(vm->devices[i]);
+        found |= device_faulted(vm->devices[i], gpa, again);
     return found;
 }
 

@@ -3,10 +3,13 @@
  * it takes away or what a reset ends reads as zero, and a file that is cut
  * short under the guest costs it that device alone.
  */
+#include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "tests/guest/run.h"
@@ -103,7 +106,7 @@ Test(shm, mapped_and_unmapped)
     struct pair p;
 
     begin(&p, "-v", "at=4k size=8k steps=zero,pattern,zero,other",
-          "--shm-map=0:4096:8192", "--shm-delay=200", "--shm-unmap=200");
+          "--shm-map=0:4096:8192", "--shm-delay=2000", "--shm-unmap=500");
     passes(&p, "shm: zero\nshm: pattern\nshm: zero\nshm: other\n");
     end(&p);
 }
@@ -182,7 +185,7 @@ Test(shm, read_only)
     }
 }
 
-/* A region is memory of its own until something is mapped. */
+/* What was mapped is gone with the reset, and what is not is no memory. */
 Test(shm, reset_ends_it)
 {
     struct pair p;
@@ -194,9 +197,9 @@ Test(shm, reset_ends_it)
     passes(&p, "shm: written\nshm: reset\nshm: zero\nshm: start\n"
                "shm: pattern\nshm: other\n");
     end(&p);
-    begin(&p, "-v", "region=2 at=0x1ff000 steps=write,written,reset,written",
+    begin(&p, "-v", "region=2 at=0x1ff000 steps=write,zero,reset,zero",
           "--stats");
-    passes(&p, "shm: written\nshm: reset\nshm: written\n");
+    passes(&p, "shm: zero\nshm: reset\nshm: zero\n");
     end(&p);
 }
 
@@ -236,10 +239,10 @@ Test(shm, file_that_is_cut_short)
     for (unsigned i = 0; i < 2; i++) {
         struct pair p;
 
-        begin(&p, ways[i], "steps=pattern,lost,zero,write,written,other",
+        begin(&p, ways[i], "steps=pattern,lost,zero,write,zero,other",
               "--shm-map=0:0:4096:rw", "--shm-truncate=500");
         passes(&p, "shm: pattern\nshm: lost\nshm: zero\nshm: write\n"
-                   "shm: written\nshm: other\n");
+                   "shm: zero\nshm: other\n");
         check_line(&p.run, "virtio0", "shared memory", "cut short");
         end(&p);
     }
@@ -283,6 +286,112 @@ Test(shm, file_that_is_cut_short_under_writes)
     end(&p);
 }
 
+/* KiB that a process has of memory, of its own or shared. */
+static long memory_of(pid_t pid)
+{
+    FILE *file = fopen(fmt("/proc/%d/status", (int)pid), "re");
+    char line[200];
+    long size = -1;
+
+    while (fgets(line, sizeof line, file))
+        if (sscanf(line, "VmRSS: %ld", &size) == 1)
+            break;
+    fclose(file);
+    cr_assert_gt(size, 0);
+    return size;
+}
+
+/* Whatever the guest does to what nothing is mapped at costs no memory: with
+ * nothing mapped in the region, with a part of it mapped, and when it is mapped
+ * no more. */
+Test(shm, unmapped_is_no_memory)
+{
+    static const char *const maps[][3] = {
+        { "--stats" },
+        { "--shm-map=2:4096:8192:rw", "--shm-delay=0" },
+        { "--shm-map=2:4096:8192:rw", "--shm-delay=0", "--shm-unmap=1" },
+    };
+
+    for (unsigned i = 0; i < 3; i++) {
+        bool mapped = i == 1;
+        struct pair p;
+        long before;
+
+        begin(&p, "-v",
+              fmt("region=2 steps=hold,touch,zero,hold patience=60%s",
+                  mapped ? " at=0x3ffe000" : ""),
+              "--shmem=16384,0,67108864,65536", maps[i][0],
+              maps[i][1] ? maps[i][1] : "--stats",
+              maps[i][2] ? maps[i][2] : "--stats");
+        cr_assert(run_until(&p.run, "holding\n"), "'%s'", p.run.err);
+        nap(0.2);
+        before = memory_of(p.run.pid);
+        run_type(&p.run, "x");
+        cr_assert(run_until(&p.run, "shm: zero\nholding\n"), "'%s' '%s'",
+                  p.run.out, p.run.err);
+        cr_assert_lt(memory_of(p.run.pid), before + (8 << 10),
+                     "%ld KiB became %ld", before, memory_of(p.run.pid));
+        run_type(&p.run, "x");
+        passes(&p, "shm: hold\nshm: touch\nshm: zero\nholding\nshm: hold\n");
+        end(&p);
+    }
+}
+
+Test(shm, more_than_is_allowed)
+{
+    static const struct {
+        const char *key;
+        int status;
+    } rows[] = { { "shm=2M", 125 }, { "shm=4M", 0 } };
+
+    for (unsigned i = 0; i < 2; i++) {
+        struct run run = { 0 };
+
+        start_husk(&run, "-d",
+                   fmt("%s,exec=%s --protocol=41a629 --shmem=16384,0,2097152 "
+                       "--fd={fd}",
+                       rows[i].key, built("husk-peer")),
+                   "-a", "steps=zero", guest("shm"));
+        run_end(&run);
+        check_end(&run, rows[i].status, rows[i].status ? "error" : "pass");
+        if (rows[i].status)
+            check_line(&run, "virtio0", "2113536 bytes", "shm=");
+        run_free(&run);
+    }
+}
+
+/* The file is long enough, and its file system full: the device is lost, and no
+ * more than that. */
+Test(shm, page_that_cannot_be_had)
+{
+    static const char *const ways[][2] = {
+        { "4k", "pattern,touch,lost,zero,other" },
+        { "32k", "lost,zero,other" },
+    };
+    const char *folder = place("full");
+    int fd;
+
+    if (mkdir(folder, 0700) < 0 ||
+        mount("husk-test", folder, "tmpfs", 0, "size=16k") < 0)
+        cr_skip_test("this user may not mount a file system");
+    fd = open(fmt("%s/file", folder), O_CREAT | O_RDWR | O_CLOEXEC, 0600);
+    umount2(folder, MNT_DETACH); /* the file remains */
+    cr_assert_eq(ftruncate(fd, 65536), 0);
+    for (unsigned i = 0; i < 2; i++) {
+        struct pair p;
+
+        begin(&p, "-v",
+              fmt("region=3 size=%s steps=%s", ways[i][0], ways[i][1]),
+              "--shm-map=3:0:65536:rw",
+              fmt("--shm-file=/proc/%d/fd/%d", (int)getpid(), fd));
+        run_end(&p.run);
+        check_end(&p.run, 0, "pass");
+        check_line(&p.run, "virtio0", "cannot be had", "full?");
+        end(&p);
+    }
+    close(fd);
+}
+
 /* With reconnect= the region is empty until the next one maps into it. */
 Test(shm, back_end_that_comes_back)
 {
@@ -294,7 +403,7 @@ Test(shm, back_end_that_comes_back)
     start_husk(&run, "-d",
                fmt("reconnect=on,exec=sh -c 'echo $$ >>%s; exec %s "
                    "--protocol=41a629 --shmem=16384 --shm-map=0:0:4096 "
-                   "--shm-delay=300 --reconnected --fd=$0' {fd}",
+                   "--shm-delay=2000 --reconnected --fd=$0' {fd}",
                    pid, built("husk-peer")),
                "-d", exec_spec("husk-loop"), "-a",
                "steps=zero,pattern,zero,pattern,other", guest("shm"));

@@ -102,6 +102,8 @@ static const char faults[] =
     "  --shm-delay=MS         so long after DRIVER_OK (0)\n"
     "  --shm-unmap=MS         unmap all of them so long after the last one\n"
     "  --shm-truncate=MS      cut their files to nothing so long after that\n"
+    "  --shm-file=PATH        map this file, long enough and with the pattern\n"
+    "                         in its first page, and nothing of its own\n"
     "  --truncate-memory      try ftruncate on guest memory; it has to fail\n"
     "\n"
     "Output\n"

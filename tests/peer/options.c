@@ -56,6 +56,7 @@ enum {
     OPT_SHM_DELAY,
     OPT_SHM_UNMAP,
     OPT_SHM_CUT,
+    OPT_SHM_FILE,
     OPT_CHANGE,
     OPT_CHANGES,
     OPT_REQUEST,
@@ -127,6 +128,7 @@ static const struct option table[] = {
     TAKES("shm-delay", OPT_SHM_DELAY),
     TAKES("shm-unmap", OPT_SHM_UNMAP),
     TAKES("shm-truncate", OPT_SHM_CUT),
+    TAKES("shm-file", OPT_SHM_FILE),
     FLAG("truncate-memory", OPT_TRUNCATE),
     TAKES("log", OPT_LOG),
     FLAG("stats", OPT_STATS),
@@ -474,6 +476,9 @@ static int option(struct options *o, int c, const char *arg, uint8_t **config,
         return number_int(arg, &o->shm_delay);
     case OPT_SHM_UNMAP:
         return number_int(arg, &o->shm_unmap);
+    case OPT_SHM_FILE:
+        o->shm_file = arg;
+        return 0;
     case OPT_SHM_CUT:
         return number_int(arg, &o->shm_truncate);
     case OPT_TRUNCATE:

@@ -85,6 +85,7 @@ struct options {
     unsigned n_shmem;
     struct shm_map shm_map[MAX_SHM_MAPS];
     unsigned n_shm_maps;
+    const char *shm_file;                        /* NULL: files of its own */
     unsigned shm_delay, shm_unmap, shm_truncate; /* milliseconds */
     unsigned latency, drip, kick_limit, answer_limit, connections;
     bool drips; /* drip was given, perhaps as 0 */

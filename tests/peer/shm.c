@@ -5,6 +5,7 @@
  */
 #include "peer.h"
 
+#include <fcntl.h>
 #include <inttypes.h>
 #include <stdlib.h>
 #include <sys/mman.h>
@@ -21,15 +22,16 @@ void shm_drop(struct connection *c)
 }
 
 /* A file whose words hold where they are in the region. */
-static int make_file(const struct shm_map *map)
+static int make_file(const struct options *o, const struct shm_map *map)
 {
-    int fd = memfd_create("peer-shmem", MFD_CLOEXEC);
-    uint64_t words[512];
+    int fd = o->shm_file ? open(o->shm_file, O_RDWR | O_CLOEXEC)
+                         : memfd_create("peer-shmem", MFD_CLOEXEC);
+    uint64_t words[512], written = o->shm_file ? sizeof words : map->size;
 
-    if (fd < 0 || ftruncate(fd, (off_t)map->size) < 0)
+    if (fd < 0 || (!o->shm_file && ftruncate(fd, (off_t)map->size) < 0))
         return fd;
-    for (uint64_t at = 0; at < map->size; at += sizeof words) {
-        uint64_t left = map->size - at;
+    for (uint64_t at = 0; at < written; at += sizeof words) {
+        uint64_t left = written - at;
 
         for (unsigned i = 0; i < 512; i++)
             words[i] = SHM_PATTERN ^ (map->offset + at + 8 * i);
@@ -56,7 +58,7 @@ static bool send_map(struct peer *p, uint32_t request, unsigned index, int fd)
 static void map_next(struct peer *p)
 {
     struct shm *s = &p->c.shm;
-    int fd = make_file(&p->options.shm_map[s->mapped]);
+    int fd = make_file(&p->options, &p->options.shm_map[s->mapped]);
 
     if (fd < 0 || !send_map(p, WIRE_BACKEND_SHMEM_MAP, s->mapped, fd)) {
         if (fd >= 0)

@@ -1,7 +1,7 @@
 /*
  * Shared memory regions: sizes that a back-end may give, and requests to map
- * and unmap that it may not make. What is not mapped is anonymous memory, and
- * no descriptor outlives its mapping.
+ * and unmap that it may not make. What is not mapped is no memory, to KVM
+ * either, and no descriptor outlives its mapping.
  */
 #include "devices/shm.h"
 
@@ -15,6 +15,7 @@
 #include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <sys/mount.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -92,12 +93,28 @@ static int unmap(struct rig *rig, uint64_t at, uint64_t size)
     return shm_unmap(&rig->shm, &what);
 }
 
+/* Nothing is there that could be read or written. */
+static bool is_guarded(const void *address)
+{
+    int ends[2];
+    ssize_t n;
+
+    cr_assert_eq(pipe2(ends, O_CLOEXEC), 0);
+    n = write(ends[1], address, 1);
+    close(ends[0]);
+    close(ends[1]);
+    return n < 0 && errno == EFAULT;
+}
+
 /* The number of the file's page that page at of region 3 shows, -1: none. */
 static int page_at(struct rig *rig, uint64_t at)
 {
     const uint8_t *page = shm_find(&rig->shm, 3)->map + at * PAGE;
 
-    return memcmp(page + 1, "page", 4) ? -1 : page[0];
+    if (is_guarded(page))
+        return -1;
+    cr_assert_eq(memcmp(page + 1, "page", 4), 0);
+    return page[0];
 }
 
 Test(shm, regions, .timeout = 10)
@@ -192,14 +209,12 @@ Test(shm, map_and_unmap, .timeout = 10)
         cr_assert_eq(page_at(&rig, i), -1);
     cr_assert_eq(page_at(&rig, 3), 0);
     cr_assert_eq(page_at(&rig, 7), 0);
-    /* what is anonymous again is empty, and can be written */
-    cr_assert_eq(shm_find(&rig.shm, 3)->map[4 * PAGE + 9], 0);
-    shm_find(&rig.shm, 3)->map[4 * PAGE + 9] = 1;
     cr_assert_eq(map(&rig, 4, 3, 5), 0);
     shm_clear(&rig.shm);
     for (uint64_t i = 0; i < PAGES; i++)
         cr_assert_eq(page_at(&rig, i), -1);
-    cr_assert_eq(far_open_fds(), rig.opened + 1, "a descriptor is left");
+    /* the file and the scratch file */
+    cr_assert_eq(far_open_fds(), rig.opened + 2, "a descriptor is left");
     cr_assert_eq(map(&rig, 0, PAGES / 4, 0), 0);
     rig_fini(&rig);
 }
@@ -307,8 +322,6 @@ Test(shm, other_descriptors, .timeout = 10)
     cr_assert_geq(fd, 0);
     cr_assert_eq(shm_map(&rig.shm, &what, fd), -EACCES);
     cr_assert_eq(page_at(&rig, 2), -1);
-    /* what a failure left behind is memory */
-    shm_find(&rig.shm, 3)->map[2 * PAGE] = 1;
     what.flags = 0;
     cr_assert_eq(shm_map(&rig.shm, &what, fd), 0);
     cr_assert_eq(page_at(&rig, 2), 0);
@@ -456,19 +469,6 @@ static long huge_pages(long wanted)
     return n;
 }
 
-/* Nothing is there that could be read or written. */
-static bool is_guarded(const void *address)
-{
-    int ends[2];
-    ssize_t n;
-
-    cr_assert_eq(pipe2(ends, O_CLOEXEC), 0);
-    n = write(ends[1], address, 1);
-    close(ends[0]);
-    close(ends[1]);
-    return n < 0 && errno == EFAULT;
-}
-
 /*
  * mmap() rounds a length up to the file's huge page, MAP_FIXED included: a page
  * of such a file would replace 2 MiB of whatever lies behind it.
@@ -492,8 +492,6 @@ Test(shm, huge_pages, .timeout = 30)
     fd = huge_file(3);
     small = &rig.shm.regions[0];
     big = &rig.shm.regions[1];
-    memset(small->map, 's', small->size);
-    memset(big->map, 'b', big->size);
     for (uint64_t at = 0; at < PAGES; at++)
         for (uint64_t size = 1; size <= PAGES - at; size += 7) {
             what = request(at, size, 0);
@@ -518,10 +516,10 @@ Test(shm, huge_pages, .timeout = 30)
                     cr_assert_eq(shm_map(&rig.shm, &what, fd), -EINVAL);
             }
         }
-    for (uint64_t i = 0; i < small->size; i++)
-        cr_assert_eq(small->map[i], 's');
-    for (uint64_t i = 0; i < big->size; i++)
-        cr_assert_eq(big->map[i], 'b');
+    for (uint64_t at = 0; at < small->size; at += PAGE)
+        cr_assert(is_guarded(small->map + at));
+    for (uint64_t at = 0; at < big->size; at += PAGE)
+        cr_assert(is_guarded(big->map + at));
     /* as the file has them they can be had, up to both ends */
     for (unsigned i = 0; i < 3; i++) {
         what = (struct vu_map){ .shmid = 4,
@@ -538,10 +536,10 @@ Test(shm, huge_pages, .timeout = 30)
     what.shm_offset = LARGE;
     cr_assert_eq(shm_unmap(&rig.shm, &what), 0);
     cr_assert_eq(big->map[0], 'c');
-    cr_assert_eq(big->map[LARGE], 0);
+    cr_assert(is_guarded(big->map + LARGE));
     cr_assert_eq(big->map[2 * LARGE], 'a');
     shm_clear(&rig.shm);
-    cr_assert_eq(big->map[0], 0);
+    cr_assert(is_guarded(big->map));
     close(fd);
     rig_fini(&rig);
     huge_pages(had);
@@ -585,37 +583,61 @@ Test(shm, truncated_later, .timeout = 10)
     rig_fini(&rig);
 }
 
-/* As many mappings as are allowed, and one more. */
+/* As many mappings as a device may have: of files that could be cut short a
+ * share of this process's descriptors, of others SHM_MAX_MAPPINGS. */
 Test(shm, full, .timeout = 20)
 {
     static struct vu_shm_config config;
-    struct vu_map what = { .shmid = 3, .size = PAGE };
-    struct rig rig;
-    unsigned n = 0;
-    int rc;
+    static const struct {
+        rlim_t fds;
+        bool sealed;
+        unsigned want;
+    } rows[] = {
+        { 256, false, 16 },
+        { 2048, false, 32 },
+        { 2048, true, SHM_MAX_MAPPINGS },
+        { 20000, false, 312 },
+    };
 
-    rig_init(&rig);
-    shm_fini(&rig.shm);
     config.n_regions = 2;
     config.size[3] = config.size[4] = SHM_MAX_MAPPINGS * PAGE;
-    cr_assert_eq(shm_init(&rig.shm, &config, &err), 0);
-    do { /* in turn: the regions share the limit */
-        what.shmid = 3 + n % 2;
-        what.shm_offset = n / 2 * PAGE;
-        rc = shm_map(&rig.shm, &what, rig.fd);
-        n += rc == 0;
-    } while (rc == 0);
-    /* or this process may have no more descriptors: refused as well */
-    cr_assert(rc == -ENOSPC || rc == -EMFILE, "%d", rc);
-    cr_assert_leq(n, SHM_MAX_MAPPINGS);
-    cr_assert_gt(n, 100);
-    what.shmid = 3;
-    what.shm_offset = 0;
-    cr_assert_eq(shm_unmap(&rig.shm, &what), 0);
-    cr_assert_eq(shm_map(&rig.shm, &what, rig.fd), 0);
-    shm_clear(&rig.shm);
-    cr_assert_eq(shm_map(&rig.shm, &what, rig.fd), 0);
-    rig_fini(&rig);
+    for (unsigned i = 0; i < COUNT(rows); i++) {
+        struct rlimit limit;
+        struct vu_map what = { .shmid = 3, .size = PAGE };
+        struct rig rig;
+        unsigned n = 0;
+        int rc;
+
+        getrlimit(RLIMIT_NOFILE, &limit);
+        limit.rlim_cur = rows[i].fds;
+        if (limit.rlim_cur > limit.rlim_max)
+            continue;
+        cr_assert_eq(setrlimit(RLIMIT_NOFILE, &limit), 0);
+        rig_init(&rig);
+        shm_fini(&rig.shm);
+        cr_assert_eq(shm_init(&rig.shm, &config, &err), 0);
+        if (rows[i].sealed) {
+            close(rig.fd);
+            rig.fd = memfd_create("sealed", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+            cr_assert_eq(ftruncate(rig.fd, PAGE), 0);
+            cr_assert_eq(fcntl(rig.fd, F_ADD_SEALS, F_SEAL_SHRINK), 0);
+        }
+        do { /* in turn: the regions share the limit */
+            what.shmid = 3 + n % 2;
+            what.shm_offset = n / 2 * PAGE;
+            rc = shm_map(&rig.shm, &what, rig.fd);
+            n += rc == 0;
+        } while (rc == 0);
+        cr_assert_eq(rc, -ENOSPC, "%d", rc);
+        cr_assert_eq(n, rows[i].want, "row %u: %u", i, n);
+        what.shmid = 3;
+        what.shm_offset = 0;
+        cr_assert_eq(shm_unmap(&rig.shm, &what), 0);
+        cr_assert_eq(shm_map(&rig.shm, &what, rig.fd), 0);
+        shm_clear(&rig.shm);
+        cr_assert_eq(shm_map(&rig.shm, &what, rig.fd), 0);
+        rig_fini(&rig);
+    }
 }
 
 /* The guest writes to what is mapped read-only: to a copy of its own. */
@@ -636,8 +658,303 @@ Test(shm, read_only_is_copied, .timeout = 10)
     cr_assert_eq(pread(rig.fd, &first, 1, 1), 1);
     cr_assert_eq(first, 'p', "the file holds '%c'", first);
     cr_assert_eq(shm_unmap(&rig.shm, &what), 0);
-    cr_assert_eq(map[1], 0);
+    cr_assert(is_guarded(map));
     cr_assert_eq(shm_map(&rig.shm, &what, rig.fd), 0);
     cr_assert_eq(map[1], 'p');
     rig_fini(&rig);
+}
+
+/* The machine's memory slots, as far as they are in use. */
+struct slots {
+    struct {
+        gpa_t base;
+        uint64_t size;
+        uint8_t *host;
+    } slot[2 * SHM_SLOTS];
+    unsigned calls;
+    int rc; /* of each call that adds one */
+};
+
+#define FIRST 100u /* number of the first slot */
+
+static int set_slot(void *ctx, uint32_t number, gpa_t base, uint64_t size,
+                    void *host)
+{
+    struct slots *slots = ctx;
+
+    cr_assert(number >= FIRST && number < FIRST + 2 * SHM_SLOTS);
+    number -= FIRST;
+    slots->calls++;
+    cr_assert(!size || !slots->slot[number].size, "slot %u is in use", number);
+    if (size && slots->rc < 0)
+        return slots->rc;
+    slots->slot[number].base = base;
+    slots->slot[number].size = size;
+    slots->slot[number].host = host;
+    return 0;
+}
+
+#define BASE UINT64_C(0x100000000) /* of region 3 */
+
+static void attach(struct rig *rig, struct slots *slots)
+{
+    struct shm_slots ops = { set_slot, slots };
+
+    memset(slots, 0, sizeof *slots);
+    rig->shm.regions[0].base = BASE;
+    rig->shm.regions[1].base = BASE + LARGE;
+    cr_assert_eq(shm_attach(&rig->shm, &ops, FIRST), 0);
+}
+
+/* The slots that there are, in pages of region 3: "0+64", "8+3 40+1". */
+static const char *seen(struct slots *slots)
+{
+    static char text[4096];
+    size_t n = 0;
+
+    text[0] = 0;
+    for (uint64_t at = 0; at < PAGES; at++)
+        for (unsigned i = 0; i < 2 * SHM_SLOTS; i++)
+            if (slots->slot[i].size && slots->slot[i].base == BASE + at * PAGE)
+                n += (size_t)snprintf(text + n, sizeof text - n, "%s%u+%u",
+                                      n ? " " : "", (unsigned)at,
+                                      (unsigned)(slots->slot[i].size / PAGE));
+    return text;
+}
+
+static void check_seen(struct slots *slots, const char *wanted)
+{
+    cr_assert_str_eq(seen(slots), wanted);
+}
+
+static bool faults(struct rig *rig, gpa_t gpa, bool again, enum shm_loss wanted)
+{
+    enum shm_loss loss;
+    bool found = shm_fault(&rig->shm, gpa, again, &loss);
+
+    cr_assert_eq(loss, wanted, "loss %d, not %d", (int)loss, (int)wanted);
+    return found;
+}
+
+/* What KVM has of a region: nothing, all of it, or no more than is mapped once
+ * the guest has touched what is not. */
+Test(shm, views, .timeout = 10)
+{
+    struct slots slots;
+    struct rig rig;
+
+    rig_init(&rig);
+    attach(&rig, &slots);
+    check_seen(&slots, "");
+    cr_assert_not(faults(&rig, SHM_ANYWHERE, false, SHM_KEPT));
+    cr_assert_eq(map(&rig, 8, 3, 0), 0);
+    check_seen(&slots, "0+64");
+    cr_assert_eq(slots.slot[0].host, shm_find(&rig.shm, 3)->map);
+    cr_assert_eq(map(&rig, 40, 1, 0), 0);
+    cr_assert_eq(unmap(&rig, 40, 1), 0);
+    cr_assert_eq(map(&rig, 40, 1, 0), 0);
+    cr_assert_eq(slots.calls, 1);
+    /* it touched a hole */
+    cr_assert(faults(&rig, SHM_ANYWHERE, false, SHM_KEPT));
+    check_seen(&slots, "8+3 40+1");
+    cr_assert_eq(slots.slot[1].host, shm_find(&rig.shm, 3)->map + 8 * PAGE);
+    cr_assert_eq(map(&rig, 0, 1, 0), 0);
+    cr_assert_eq(unmap(&rig, 8, 3), 0);
+    check_seen(&slots, "0+1 40+1");
+    cr_assert_not(faults(&rig, SHM_ANYWHERE, false, SHM_KEPT));
+    cr_assert_eq(unmap(&rig, 0, 1), 0);
+    cr_assert_eq(unmap(&rig, 40, 1), 0);
+    check_seen(&slots, "");
+    /* anew */
+    cr_assert_eq(map(&rig, 63, 1, 0), 0);
+    check_seen(&slots, "0+64");
+    cr_assert_eq(unmap(&rig, 63, 1), 0);
+    cr_assert(faults(&rig, BASE, false, SHM_KEPT));
+    check_seen(&slots, "");
+    cr_assert_eq(map(&rig, 1, 1, 0), 0);
+    cr_assert(faults(&rig, BASE, false, SHM_KEPT));
+    check_seen(&slots, "1+1");
+    shm_clear(&rig.shm);
+    check_seen(&slots, "");
+    /* of another region, or of none */
+    cr_assert_eq(map(&rig, 1, 1, 0), 0);
+    cr_assert_not(faults(&rig, BASE + LARGE, true, SHM_KEPT));
+    cr_assert_not(faults(&rig, BASE - 1, true, SHM_KEPT));
+    cr_assert_not(faults(&rig, BASE + PAGES * PAGE, true, SHM_KEPT));
+    check_seen(&slots, "0+64");
+    /* a reset costs KVM nothing, another machine begins anew */
+    shm_clear(&rig.shm);
+    check_seen(&slots, "0+64");
+    attach(&rig, &slots);
+    check_seen(&slots, "");
+    cr_assert_eq(map(&rig, 1, 1, 0), 0);
+    check_seen(&slots, "0+64");
+    attach(&rig, &slots);
+    check_seen(&slots, "0+64");
+    rig_fini(&rig);
+}
+
+/* A page of what is mapped cannot be had. */
+Test(shm, faults, .timeout = 10)
+{
+    struct slots slots;
+    struct rig rig;
+
+    rig_init(&rig);
+    attach(&rig, &slots);
+    cr_assert_eq(map(&rig, 8, 3, 0), 0);
+    /* KVM says where */
+    cr_assert(faults(&rig, BASE + 9 * PAGE, false, SHM_NO_PAGE));
+    /* or does not: holes come first, another vCPU may have met one at the same
+     * time, and then it is no hole */
+    cr_assert(faults(&rig, SHM_ANYWHERE, false, SHM_KEPT));
+    cr_assert_not(faults(&rig, SHM_ANYWHERE, false, SHM_KEPT));
+    cr_assert(faults(&rig, SHM_ANYWHERE, true, SHM_NO_PAGE));
+    cr_assert_eq(ftruncate(rig.fd, PAGE), 0);
+    cr_assert(faults(&rig, SHM_ANYWHERE, false, SHM_CUT));
+    shm_clear(&rig.shm);
+    cr_assert_not(faults(&rig, SHM_ANYWHERE, true, SHM_KEPT));
+    rig_fini(&rig);
+}
+
+/* More mappings than a region has slots: mapped they may be, but not met by a
+ * guest that touches what lies between them. */
+Test(shm, scattered, .timeout = 10)
+{
+    static struct vu_shm_config config;
+    struct slots slots;
+    struct rig rig;
+
+    rig_init(&rig);
+    shm_fini(&rig.shm);
+    memset(&config, 0, sizeof config);
+    config.n_regions = 2;
+    config.size[3] = 2 * (SHM_EXACT_SLOTS + 1) * PAGE;
+    config.size[7] = PAGE;
+    for (unsigned more = 0; more < 2; more++) {
+        cr_assert_eq(shm_init(&rig.shm, &config, &err), 0);
+        rig.shm.max_fds = SHM_MAX_MAPPINGS;
+        attach(&rig, &slots);
+        for (unsigned i = 0; i < SHM_EXACT_SLOTS + more; i++)
+            cr_assert_eq(map(&rig, 2 * i, 1, 0), 0);
+        cr_assert(
+            faults(&rig, SHM_ANYWHERE, false, more ? SHM_SCATTERED : SHM_KEPT));
+        if (!more)
+            cr_assert_eq(map(&rig, 1, 1, 0), -ENOSPC);
+        shm_clear(&rig.shm);
+        for (unsigned i = 0; i < 2 * SHM_SLOTS; i++)
+            cr_assert_eq(slots.slot[i].size, 0);
+        shm_fini(&rig.shm);
+    }
+    rig_fini(&rig);
+}
+
+/* KVM has no slot for it: it is not mapped. */
+Test(shm, no_slot, .timeout = 10)
+{
+    struct slots slots;
+    struct rig rig;
+
+    rig_init(&rig);
+    attach(&rig, &slots);
+    slots.rc = -ENOMEM;
+    cr_assert_eq(map(&rig, 8, 3, 0), -ENOMEM);
+    cr_assert_eq(page_at(&rig, 8), -1);
+    cr_assert_eq(shm_mappings(&rig.shm), 0);
+    slots.rc = 0;
+    cr_assert_eq(map(&rig, 8, 3, 0), 0);
+    rig_fini(&rig);
+}
+
+static bool reads(struct rig *rig, uint64_t offset, void *data, unsigned size)
+{
+    return shm_access(&rig->shm, &rig->shm.regions[0], offset, data, size,
+                      false);
+}
+
+static bool writes(struct rig *rig, uint64_t offset, uint64_t value)
+{
+    return shm_access(&rig->shm, &rig->shm.regions[0], offset, &value,
+                      sizeof value, true);
+}
+
+/* What leaves KVM_RUN: zeros where nothing is mapped, at the borders too. */
+Test(shm, accesses, .timeout = 10)
+{
+    uint64_t value = 1;
+    struct rig rig;
+
+    rig_init(&rig);
+    cr_assert_eq(map(&rig, 8, 3, 2), 0);
+    cr_assert(reads(&rig, 0, &value, 8));
+    cr_assert_eq(value, 0);
+    cr_assert(writes(&rig, 0, 5));
+    cr_assert(writes(&rig, 7 * PAGE + 4, 5));
+    cr_assert(writes(&rig, 11 * PAGE - 4, 5));
+    cr_assert(writes(&rig, PAGES * PAGE - 8, 5));
+    cr_assert_eq(page_at(&rig, 0), -1);
+    value = 1;
+    cr_assert(reads(&rig, 7 * PAGE + 4092, &value, 8));
+    cr_assert_eq(value, 0);
+    cr_assert(reads(&rig, 8 * PAGE, &value, 5));
+    cr_assert_eq(memcmp(&value, "\2page", 5), 0);
+    cr_assert(writes(&rig, 10 * PAGE + 4088, 0x1234));
+    cr_assert_eq(pread(rig.fd, &value, 8, 4 * (off_t)PAGE + 4088), 8);
+    cr_assert_eq(value, 0x1234);
+    /* behind the file's end */
+    cr_assert_eq(ftruncate(rig.fd, 4 * (off_t)PAGE), 0);
+    cr_assert(reads(&rig, 9 * PAGE, &value, 8));
+    cr_assert_not(reads(&rig, 10 * PAGE, &value, 8));
+    cr_assert_eq(value, 0);
+    cr_assert_not(writes(&rig, 10 * PAGE, 5));
+    rig_fini(&rig);
+}
+
+/* The file is long enough, but its file system is full. */
+Test(shm, full_file_system, .timeout = 10)
+{
+    struct vu_map what = request(2, 16, 0);
+    char folder[] = "/tmp/husk-shm-XXXXXX";
+    uint64_t value = 7;
+    struct rig rig;
+    int fd = -1;
+
+    rig_init(&rig);
+    cr_assert_neq(mkdtemp(folder), NULL);
+    if (unshare(CLONE_NEWNS) == 0 &&
+        mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) == 0 &&
+        mount("t", folder, "tmpfs", 0, "size=16k") == 0) {
+        cr_assert_eq(chdir(folder), 0);
+        fd = open("file", O_CREAT | O_RDWR | O_CLOEXEC, 0600);
+        cr_assert_eq(ftruncate(fd, 16 * PAGE), 0);
+        cr_assert_eq(shm_map(&rig.shm, &what, fd), 0);
+        for (unsigned i = 0; i < 4; i++) {
+            cr_assert_not(shm_is_starved(&rig.shm));
+            cr_assert(writes(&rig, (2 + i) * PAGE, 5));
+        }
+        cr_assert(shm_is_starved(&rig.shm));
+        cr_assert_not(writes(&rig, 6 * PAGE, 5));
+        cr_assert_not(reads(&rig, 6 * PAGE, &value, 8));
+        cr_assert_eq(value, 0);
+        cr_assert_not(shm_is_broken(&rig.shm));
+        close(fd);
+        cr_assert_eq(chdir("/"), 0);
+        umount2(folder, MNT_DETACH);
+    }
+    rmdir(folder);
+    rig_fini(&rig);
+    if (fd < 0)
+        cr_skip_test("this user may not mount a file system");
+}
+
+Test(shm, total, .timeout = 10)
+{
+    static struct vu_shm_config config;
+
+    cr_assert_eq(shm_total(&config), 0);
+    config.size[0] = PAGE;
+    config.size[255] = 1ull << 63;
+    cr_assert_eq(shm_total(&config), (1ull << 63) + PAGE);
+    config.size[1] = 1ull << 63;
+    cr_assert_eq(shm_total(&config), UINT64_MAX);
 }

@@ -209,6 +209,41 @@ Test(spec, bad_seconds, .timeout = 10)
     refuse("socket=x,reconnect=0", "on, off or seconds");
 }
 
+Test(spec, shm, .timeout = 10)
+{
+    static const struct {
+        const char *text;
+        uint64_t want;
+    } rows[] = {
+        { "socket=x", UINT64_C(1) << 30 },
+        { "socket=x,shm=0", 0 },
+        { "socket=x,shm=4096", 4096 },
+        { "socket=x,shm=3K", 3 << 10 },
+        { "socket=x,shm=7m", 7 << 20 },
+        { "socket=x,shm=8G", UINT64_C(8) << 30 },
+        { "socket=x,shm=2t", UINT64_C(2) << 40 },
+        { "socket=x,shm=18446744073709551615", UINT64_MAX },
+    };
+    static const char *const wrong[] = {
+        "",         "K",   "-1",
+        "1KB",      "1 K", "1.5G",
+        "0x10",     "1P",  "18446744073709551616",
+        "16777216T"
+    };
+    struct spec spec;
+    char text[80];
+
+    for (unsigned i = 0; i < COUNT(rows); i++) {
+        parse(&spec, rows[i].text);
+        cr_assert_eq(spec.shm, rows[i].want, "%s", rows[i].text);
+        spec_fini(&spec);
+    }
+    for (unsigned i = 0; i < COUNT(wrong); i++) {
+        snprintf(text, sizeof text, "socket=x,shm=%s", wrong[i]);
+        refuse(text, "with K, M, G or T");
+    }
+}
+
 Test(spec, bad_words, .timeout = 10)
 {
     refuse("socket=x,probe=", "auto, specs, messages or off");

@@ -32,6 +32,7 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <inttypes.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -380,6 +381,12 @@ static int keep_answers(struct device *device, struct husk_err *err)
     if (!device->config)
         return fail(err, -ENOMEM, "%s: out of memory", device->spec.name);
     memcpy(device->config, device->fe.config, device->is.config_size);
+    if (shm_total(&device->is.shm) > device->spec.shm)
+        return fail(err, -ENOMEM,
+                    "%s: its shared memory regions have %" PRIu64
+                    " bytes, shm= allows %" PRIu64,
+                    device->spec.name, shm_total(&device->is.shm),
+                    device->spec.shm);
     rc = shm_init(&device->shm, &device->is.shm, &inner);
     if (rc < 0)
         return fail(err, rc, "%s: %s", device->spec.name, inner.text);
@@ -459,14 +466,22 @@ static void note_ring_error(struct device *device, const struct husk_err *why)
     mailbox_post(&device->box, DEVICE_NOTE_RING_ERROR);
 }
 
+static const char *const shm_losses[] = {
+    [SHM_KEPT] = "its shared memory is lost",
+    [SHM_CUT] = "a file that the guest has as shared memory was cut short",
+    [SHM_NO_PAGE] = "a page of a file that the guest has as shared memory "
+                    "cannot be had: is its file system full?",
+    [SHM_SCATTERED] = "the guest used shared memory that nothing is mapped "
+                      "at, in a region of too many mappings",
+};
+
 static void lose_connection(struct device *device, unsigned notes)
 {
     if (notes & DEVICE_NOTE_HUNG_UP)
         frontend_lose(&device->fe, -EPIPE, "the back-end hung up");
     if (notes & DEVICE_NOTE_FAULTED)
-        frontend_lose(&device->fe, -EFAULT,
-                      "a file that the guest has as shared memory "
-                      "was cut short");
+        frontend_lose(&device->fe, -EFAULT, "%s",
+                      shm_losses[atomic_load(&device->shm_loss)]);
 }
 
 static void read_config_again(struct device *device)
@@ -848,7 +863,7 @@ static void on_call(void *ctx)
 
 static bool on_check_shm(void *ctx)
 {
-    return device_faulted(ctx);
+    return device_check_shm(ctx);
 }
 
 static const struct requests_ops requests_ops = { on_config_changed, on_call,

@@ -97,6 +97,7 @@ struct device {
     struct frontend fe;
     struct transport transport;
     struct shm shm;
+    atomic_int shm_loss; /* an enum shm_loss; set before it is noted */
     struct recovery recovery;
 
     struct identity is;            /* what it is, since it was known */
@@ -144,9 +145,13 @@ void device_wake(struct device *device);
 /* Bytes of window that a known device needs. */
 size_t device_window_size(const struct device *device);
 
-/* Guest memory faulted, or may: true if this device's shared memory is to
- * blame, which is lost then. Any thread. */
-bool device_faulted(struct device *device);
+/* KVM_RUN failed for want of a page of guest memory, as shm_fault() has it:
+ * true if this device's shared memory may be to blame. A vCPU's thread. */
+bool device_faulted(struct device *device, gpa_t gpa, bool again);
+
+/* A file that the guest has as shared memory was cut short, or cannot grow: the
+ * device is lost then. Any thread. */
+bool device_check_shm(struct device *device);
 
 /* Give the shared memory regions of a known device their places, from base up;
  * *end is where the last one ends. */

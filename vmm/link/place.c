@@ -91,53 +91,93 @@ void device_place_shm(struct device *device, gpa_t base, gpa_t *end)
     *end = base;
 }
 
-bool device_faulted(struct device *device)
+static void lose_shm(struct device *device, enum shm_loss loss)
 {
-    if (!shm_is_broken(&device->shm))
-        return false;
     shm_clear(&device->shm); /* the guest goes on, over zeros */
+    atomic_store(&device->shm_loss, (int)loss);
     mailbox_post(&device->box, DEVICE_NOTE_FAULTED);
+}
+
+bool device_check_shm(struct device *device)
+{
+    enum shm_loss loss = shm_is_broken(&device->shm)    ? SHM_CUT
+                         : shm_is_starved(&device->shm) ? SHM_NO_PAGE
+                                                        : SHM_KEPT;
+
+    if (loss == SHM_KEPT)
+        return false;
+    lose_shm(device, loss);
     return true;
 }
 
-/*
- * An access to shared memory that left KVM_RUN: KVM could not read or write
- * what is mapped there.
- */
+bool device_faulted(struct device *device, gpa_t gpa, bool again)
+{
+    enum shm_loss loss;
+    bool found = shm_fault(&device->shm, gpa, again, &loss);
+
+    if (loss != SHM_KEPT)
+        lose_shm(device, loss);
+    return found;
+}
+
+/* An access to shared memory that left KVM_RUN: nothing is mapped there, or KVM
+ * could not do it. */
+static void access_shm(struct shm_region *region, uint64_t offset, void *data,
+                       unsigned size, bool write)
+{
+    struct device *device = region->ctx;
+
+    if (!shm_access(&device->shm, region, offset, data, size, write) &&
+        !device_check_shm(device))
+        lose_shm(device, SHM_NO_PAGE);
+}
+
 static void shm_read(void *ctx, uint64_t offset, void *data, unsigned size)
 {
-    (void)offset;
-    memset(data, 0, size);
-    device_faulted(ctx);
+    access_shm(ctx, offset, data, size, false);
 }
 
 static void shm_write(void *ctx, uint64_t offset, const void *data,
                       unsigned size)
 {
-    (void)offset;
-    (void)data;
-    (void)size;
-    device_faulted(ctx);
+    uint8_t copy[8];
+
+    memcpy(copy, data, size);
+    access_shm(ctx, offset, copy, size, true);
 }
 
-static const struct bus_ops shm_faults = { shm_read, shm_write };
+static const struct bus_ops shm_accesses = { shm_read, shm_write };
+
+static int set_shm_slot(void *ctx, uint32_t slot, gpa_t base, uint64_t size,
+                        void *host)
+{
+    return machine_set_slot(ctx, slot, base, size, host);
+}
 
 static int attach_shm(struct device *device, struct machine *machine,
                       struct husk_err *err)
 {
+    struct shm_slots slots = { set_shm_slot, machine };
+    struct shm *shm = &device->shm;
     int rc = 0;
 
-    for (unsigned i = 0; i < device->shm.n && rc == 0; i++) {
-        const struct shm_region *region = &device->shm.regions[i];
+    for (unsigned i = 0; i < shm->n && rc == 0; i++) {
+        struct shm_region *region = &shm->regions[i];
 
-        rc = machine_add_slot(machine, region->base, region->size, region->map,
-                              err);
-        if (rc == 0 && (rc = bus_add(&machine->mmio, region->base, region->size,
-                                     &shm_faults, device)) < 0)
+        region->ctx = device;
+        rc = bus_add(&machine->mmio, region->base, region->size, &shm_accesses,
+                     region);
+        if (rc < 0)
             fail(err, rc, "%s: no place on the bus for shared memory: %s",
                  device->spec.name, strerror(-rc));
     }
-    return rc;
+    if (rc < 0 || !shm->n)
+        return rc;
+    rc = shm_attach(shm, &slots,
+                    machine_reserve_slots(machine, shm->n * SHM_SLOTS));
+    return rc < 0 ? fail(err, rc, "%s: memory slots for shared memory: %s",
+                         device->spec.name, strerror(-rc))
+                  : 0;
 }
 
 int device_attach(struct device *device, struct machine *machine,

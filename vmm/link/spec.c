@@ -19,6 +19,7 @@
 #include "vmm/link/words.h"
 
 #define MAX_QUEUE_SIZE 32768u
+#define DEFAULT_SHM    (UINT64_C(1) << 30)
 #define MAX_SECONDS    86400.0
 
 static int take_number(const char *key, const char *value, uint32_t min,
@@ -179,6 +180,25 @@ static int take_probe(struct spec *spec, const char *value,
                 value);
 }
 
+static int take_shm(struct spec *spec, const char *value, struct husk_err *err)
+{
+    static const char units[] = "KMGT";
+    unsigned shift = 0;
+    char *end;
+
+    errno = 0;
+    spec->shm = strtoull(value, &end, 10);
+    for (unsigned i = 0; *end && i < 4; i++)
+        if (toupper((unsigned char)*end) == units[i] && !end[1])
+            shift = 10 * (i + 1);
+    if (!isdigit((unsigned char)value[0]) || errno || (*end && !shift) ||
+        spec->shm > UINT64_MAX >> shift)
+        return fail(err, -EINVAL,
+                    "shm=%s: give bytes, or a number with K, M, G or T", value);
+    spec->shm <<= shift;
+    return 0;
+}
+
 static int take_reconnect(struct spec *spec, const char *value,
                           struct husk_err *err)
 {
@@ -244,17 +264,12 @@ static const struct {
     const char *name;
     int (*take)(struct spec *spec, const char *value, struct husk_err *err);
 } keys[] = {
-    { "socket", take_socket },
-    { "id", take_id },
-    { "vqs", take_vqs },
-    { "config-size", take_config_size },
-    { "config", take_config },
-    { "queue-size", take_queue_size },
-    { "probe", take_probe },
-    { "inband", take_inband },
-    { "deadline", take_deadline },
-    { "wait", take_wait },
-    { "reconnect", take_reconnect },
+    { "socket", take_socket },     { "id", take_id },
+    { "vqs", take_vqs },           { "config-size", take_config_size },
+    { "config", take_config },     { "queue-size", take_queue_size },
+    { "probe", take_probe },       { "inband", take_inband },
+    { "deadline", take_deadline }, { "wait", take_wait },
+    { "shm", take_shm },           { "reconnect", take_reconnect },
     { "name", take_name },
 };
 
@@ -275,7 +290,7 @@ static int take_pair(struct spec *spec, const char *key, const char *value,
     return fail(err, -EINVAL,
                 "unknown key '%s': give socket, exec, id, vqs, "
                 "config-size, config, queue-size, probe, inband, deadline, "
-                "wait, reconnect or name",
+                "wait, shm, reconnect or name",
                 key);
 }
 
@@ -359,6 +374,7 @@ int spec_parse(struct spec *spec, const char *text, unsigned index,
     snprintf(spec->name, sizeof spec->name, "virtio%u", index);
     spec->given.queue_size = 256;
     spec->deadline = 5;
+    spec->shm = DEFAULT_SHM;
     if (!strchr(text, '=')) {
         rc = take_socket(spec, text, &inner);
     } else {

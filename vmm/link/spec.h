@@ -25,6 +25,7 @@ struct spec {
     struct probe_given given;
     uint8_t *config;       /* what given.config points to */
     double deadline, wait; /* seconds */
+    uint64_t shm;          /* bytes that its shared memory may have */
     double reconnect;      /* seconds to try for; 0: off, INFINITY: for ever */
 };
 

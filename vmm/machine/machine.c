@@ -93,16 +93,18 @@ static int set_slots(struct machine *machine, struct husk_err *err)
     return 0;
 }
 
-int machine_add_slot(struct machine *machine, gpa_t base, uint64_t size,
-                     void *host, struct husk_err *err)
+uint32_t machine_reserve_slots(struct machine *machine, uint32_t n)
 {
-    int rc = set_slot(machine, machine->n_slots, base, size, host, 0);
+    uint32_t first = machine->n_slots;
 
-    if (rc < 0)
-        return fail(err, rc, "memory slot %u: %s", machine->n_slots,
-                    strerror(-rc));
-    machine->n_slots++;
-    return 0;
+    machine->n_slots += n;
+    return first;
+}
+
+int machine_set_slot(struct machine *machine, uint32_t slot, gpa_t base,
+                     uint64_t size, void *host)
+{
+    return set_slot(machine, slot, base, size, host, 0);
 }
 
 int machine_init(struct machine *machine, const struct machine_config *config,

@@ -17,6 +17,8 @@
 #include "vmm/machine/vcpu.h"
 #include "vmm/machine/window.h"
 
+#define MACHINE_ANYWHERE UINT64_MAX
+
 /* How vCPUs tell the outside that they cannot go on. vCPU threads. */
 struct machine_events {
     void (*power)(void *ctx, enum power_event event, uint32_t value);
@@ -24,9 +26,10 @@ struct machine_events {
     void (*crashed)(void *ctx, const char *where);
     /* KVM or its emulator failed */
     void (*failed)(void *ctx, const char *text);
-    /* guest memory that cannot be read: true if it is a device's doing, and has
-     * been put right */
-    bool (*faulted)(void *ctx);
+    /* Guest memory at gpa, or where is not known (MACHINE_ANYWHERE), cannot be
+     * had; again: nor could it when this vCPU last tried. True if that is a
+     * device's doing, and may have been put right. */
+    bool (*faulted)(void *ctx, gpa_t gpa, bool again);
     void *ctx;
 };
 
@@ -71,10 +74,12 @@ int machine_init(struct machine *machine, const struct machine_config *config,
                  struct husk_err *err);
 void machine_fini(struct machine *machine);
 
-/* One slot of memory more. Late ones cost a grace period each.
- *   other  what KVM said */
-int machine_add_slot(struct machine *machine, gpa_t base, uint64_t size,
-                     void *host, struct husk_err *err);
+/* Numbers for n more slots of memory, the first of them. */
+uint32_t machine_reserve_slots(struct machine *machine, uint32_t n);
+/* Put memory into such a slot, or take it away (size 0). Any thread; it costs a
+ * grace period or two. 0 or what KVM said; -EBADF when the machine is gone. */
+int machine_set_slot(struct machine *machine, uint32_t slot, gpa_t base,
+                     uint64_t size, void *host);
 
 /* An eventfd that raises an interrupt pin, by edge. */
 int machine_irqfd(struct machine *machine, int eventfd, uint32_t pin,

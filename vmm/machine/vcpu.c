@@ -23,6 +23,7 @@
 #define KICK          SIGRTMIN
 #define STACK_SIZE    (256u << 10)
 #define MAX_FAULTS    16 /* of guest memory, in a row */
+#define MEMORY_FAULT  39 /* KVM_EXIT_MEMORY_FAULT, since Linux 6.8 */
 #define KERNEL_SIGSET 8  /* bytes */
 
 static int set_mask(struct vcpu *cpu)
@@ -198,11 +199,26 @@ static void take_kick(void)
         ;
 }
 
+/* Where guest memory could not be had, as far as KVM says. */
+static gpa_t faulted_at(const struct vcpu *cpu)
+{
+    struct {
+        uint64_t flags, gpa, size;
+    } fault;
+
+    if (cpu->run->exit_reason != MEMORY_FAULT)
+        return MACHINE_ANYWHERE;
+    memcpy(&fault, cpu->run->padding, sizeof fault);
+    cpu->run->exit_reason = KVM_EXIT_UNKNOWN; /* said once */
+    return fault.gpa;
+}
+
 static void *thread(void *arg)
 {
     struct vcpu *cpu = arg;
     struct machine *machine = cpu->machine;
     unsigned faults = 0;
+    bool again = false;
     char name[16];
 
     snprintf(name, sizeof name, "vcpu%u", cpu->index);
@@ -211,13 +227,15 @@ static void *thread(void *arg)
     while (!atomic_load(&machine->stopping)) {
         if (ioctl(cpu->fd, KVM_RUN, 0) == 0) {
             faults = 0;
+            again = false;
             if (!on_exit_reason(cpu))
                 break;
         } else if (errno == EINTR) {
             take_kick();
         } else if (errno == EFAULT && faults++ < MAX_FAULTS) {
             /* another vCPU may have put right what this one met */
-            machine->events.faulted(machine->events.ctx);
+            again = !machine->events.faulted(machine->events.ctx,
+                                             faulted_at(cpu), again);
         } else if (errno != EAGAIN) {
             char what[96];
 
