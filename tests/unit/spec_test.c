@@ -259,6 +259,35 @@ Test(spec, bad_words, .timeout = 10)
     refuse("socket=x,name=\x1b[2J", "no spaces");
 }
 
+/* Who may listen on a socket. */
+Test(spec, peer_uid, .timeout = 10)
+{
+    static const char *const bad[] = { "",   "root", "-1",         "Any",
+                                       "0x", "1,,2", "4294967295", "any " };
+    struct spec spec;
+    char text[64];
+
+    parse(&spec, "socket=x");
+    cr_assert_not(spec.peer.any || spec.peer.has_uid);
+    spec_fini(&spec);
+    parse(&spec, "peer-uid=any,socket=x");
+    cr_assert(spec.peer.any && !spec.peer.has_uid);
+    spec_fini(&spec);
+    parse(&spec, "socket=x,peer-uid=0");
+    cr_assert(!spec.peer.any && spec.peer.has_uid && spec.peer.uid == 0);
+    spec_fini(&spec);
+    parse(&spec, "socket=x,peer-uid=4294967294");
+    cr_assert_eq(spec.peer.uid, 4294967294);
+    spec_fini(&spec);
+    for (unsigned i = 0; i < COUNT(bad); i++) {
+        snprintf(text, sizeof text, "socket=x,peer-uid=%s", bad[i]);
+        refuse(text, "give the number of a user, or any");
+    }
+    refuse("peer-uid=1,peer-uid=any,socket=x", "peer-uid= is given twice");
+    refuse("peer-uid=any,exec=x", "peer-uid= goes with socket=");
+    refuse("peer-uid=1,exec=x", "peer-uid= goes with socket=");
+}
+
 Test(spec, bad_pairs, .timeout = 10)
 {
     static const char *const unknown[] = {

@@ -14,6 +14,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "vmm/link/peer.h"
 #include "vmm/machine/fail.h"
 #include "vmm/machine/sys.h"
 
@@ -187,8 +188,15 @@ static int connect_once(struct link *link, int *fd, struct husk_err *err)
     if (*fd < 0)
         return fail(err, -errno, "%s: socket: %s", spec->name, strerror(errno));
     memcpy(address.sun_path, path, strlen(path));
-    if (connect(*fd, (struct sockaddr *)&address, sizeof address) == 0)
-        return 0;
+    if (connect(*fd, (struct sockaddr *)&address, sizeof address) == 0) {
+        /* child.path is in a folder that nobody else can write to */
+        code = spec->socket
+                   ? peer_check(*fd, &spec->peer, spec->name, path, err)
+                   : 0;
+        if (code < 0)
+            sys_close(fd);
+        return code;
+    }
     code = errno;
     close(*fd);
     if (may_come(link, code))

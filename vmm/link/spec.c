@@ -21,6 +21,7 @@
 #define MAX_QUEUE_SIZE 32768u
 #define DEFAULT_SHM    (UINT64_C(1) << 30)
 #define MAX_SECONDS    86400.0
+#define MAX_UID        (UINT32_MAX - 1) /* the last number is no user's */
 
 static int take_number(const char *key, const char *value, uint32_t min,
                        uint32_t max, uint32_t *out, struct husk_err *err)
@@ -68,6 +69,21 @@ static int take_socket(struct spec *spec, const char *value,
                     strlen(value), sizeof address.sun_path - 1, value);
     spec->socket = strdup(value);
     return spec->socket ? 0 : fail(err, -ENOMEM, "out of memory");
+}
+
+static int take_peer_uid(struct spec *spec, const char *value,
+                         struct husk_err *err)
+{
+    uint32_t uid = 0;
+
+    spec->peer.any = !strcmp(value, "any");
+    spec->peer.has_uid = !spec->peer.any;
+    if (spec->peer.has_uid &&
+        take_number("peer-uid", value, 0, MAX_UID, &uid, NULL) < 0)
+        return fail(err, -EINVAL,
+                    "peer-uid=%s: give the number of a user, or any", value);
+    spec->peer.uid = uid;
+    return 0;
 }
 
 static int take_name(struct spec *spec, const char *value, struct husk_err *err)
@@ -264,12 +280,19 @@ static const struct {
     const char *name;
     int (*take)(struct spec *spec, const char *value, struct husk_err *err);
 } keys[] = {
-    { "socket", take_socket },     { "id", take_id },
-    { "vqs", take_vqs },           { "config-size", take_config_size },
-    { "config", take_config },     { "queue-size", take_queue_size },
-    { "probe", take_probe },       { "inband", take_inband },
-    { "deadline", take_deadline }, { "wait", take_wait },
-    { "shm", take_shm },           { "reconnect", take_reconnect },
+    { "socket", take_socket },
+    { "peer-uid", take_peer_uid },
+    { "id", take_id },
+    { "vqs", take_vqs },
+    { "config-size", take_config_size },
+    { "config", take_config },
+    { "queue-size", take_queue_size },
+    { "probe", take_probe },
+    { "inband", take_inband },
+    { "deadline", take_deadline },
+    { "wait", take_wait },
+    { "shm", take_shm },
+    { "reconnect", take_reconnect },
     { "name", take_name },
 };
 
@@ -288,9 +311,9 @@ static int take_pair(struct spec *spec, const char *key, const char *value,
         return keys[i].take(spec, value, err);
     }
     return fail(err, -EINVAL,
-                "unknown key '%s': give socket, exec, id, vqs, "
-                "config-size, config, queue-size, probe, inband, deadline, "
-                "wait, shm, reconnect or name",
+                "unknown key '%s': give socket, peer-uid, exec, id, "
+                "vqs, config-size, config, queue-size, probe, inband, "
+                "deadline, wait, shm, reconnect or name",
                 key);
 }
 
@@ -360,6 +383,8 @@ static int parse_pairs(struct spec *spec, char *text, struct husk_err *err)
         return fail(err, -EINVAL, "give socket= or exec=, not both");
     if (!spec->socket && !spec->argv)
         return fail(err, -EINVAL, "give socket=PATH or exec=COMMAND");
+    if (spec->argv && (spec->peer.any || spec->peer.has_uid))
+        return fail(err, -EINVAL, "peer-uid= goes with socket=");
     return 0;
 }
 

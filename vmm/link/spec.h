@@ -9,6 +9,7 @@
 
 #include "devices/probe.h"
 #include "husk.h"
+#include "vmm/link/peer.h"
 
 /* How a back-end that is started finds its front-end. */
 enum spec_link {
@@ -19,8 +20,9 @@ enum spec_link {
 
 struct spec {
     char name[32];
-    char *socket; /* path to connect to, or NULL */
-    char **argv;  /* command to start, NULL-terminated, or NULL */
+    char *socket;          /* path to connect to, or NULL */
+    struct peer_rule peer; /* who may listen on socket */
+    char **argv;           /* command to start, NULL-terminated, or NULL */
     enum spec_link link;
     struct probe_given given;
     uint8_t *config;       /* what given.config points to */
