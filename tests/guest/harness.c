@@ -80,9 +80,9 @@ bool sanitized(void)
 
 bool long_form(void)
 {
-    const char *ci = getenv("CI");
+    const char *form = getenv("LONG");
 
-    return getenv("LONG") || (ci && strcmp(ci, "true") == 0);
+    return form && strcmp(form, "1") == 0;
 }
 
 void harness_init(void)

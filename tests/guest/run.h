@@ -62,7 +62,7 @@ double now(void);
 void nap(double seconds);
 /* Whether this is a build with sanitizers. */
 bool sanitized(void);
-/* Whether loops take their time: LONG is set, or CI is true. */
+/* Whether loops run as often as they can be made to: LONG=1. */
 bool long_form(void);
 
 /*
