@@ -24,10 +24,8 @@ static const char spec[] =
     "keys:\n"
     "  socket=PATH id=N vqs=N config=HEX|@FILE config-size=N queue-size=N\n"
     "  probe=auto|specs|messages|off inband=on|off name=NAME\n"
-    "  deadline=SECONDS wait=SECONDS reconnect=on|off|SECONDS shm=SIZE
-    "
-    "  peer-uid=N|any
-    "
+    "  deadline=SECONDS wait=SECONDS reconnect=on|off|SECONDS shm=SIZE\n"
+    "  peer-uid=N|any\n"
     "and, as the last one, exec=COMMAND. In COMMAND {fd} stands for the "
     "number\n"
     "of a connected socket, {listen} for that of a listening one, {socket} "
