@@ -5,11 +5,11 @@ CHECK_DEPS = libcriterion-dev device-tree-compiler acpica-tools strace \
 UNIT = elf fdt params bzimage initrd acpi mptable image load ring inflight runtime \
   backend_loop backend_block backend_console backend_net
 UNIT_HELP = tests/unit/hangs.c tests/unit/driver.c tests/unit/vu_client.c
-UNIT += helper wire probe answer frontend resume transport queue race mailbox recovery config \
+UNIT += helper wire probe answer frontend resume life transport queue race mailbox recovery config \
   shm mem file bus \
   words names spec peer uart channel child console text options
 UNIT_HELP += tests/unit/fuse.c tests/unit/far.c tests/unit/model.c tests/unit/interview.c \
-  tests/unit/rig.c tests/unit/spy.c vmm/cmd/text.c vmm/cmd/values.c
+  tests/unit/rig.c tests/unit/spy.c tests/unit/life.c vmm/cmd/text.c vmm/cmd/values.c
 UNIT += sysevent end log abi vm
 
 # On KVM: this host's, or where it has none, the lab's.

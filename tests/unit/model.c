@@ -1,9 +1,11 @@
 /* A back-end as a test wants it. See model.h. */
 #include "tests/unit/model.h"
 
+#include <fcntl.h>
 #include <poll.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include <criterion/criterion.h>
@@ -17,10 +19,8 @@ static void connect_model(struct model *m, int *near)
     m->silent = false;
 }
 
-int model_init(struct model *m)
+void model_prepare(struct model *m)
 {
-    int near;
-
     memset(m, 0, sizeof *m);
     m->features = VIRTIO_F_VERSION_1 | VHOST_F_PROTOCOL_FEATURES |
                   VIRTIO_F_RING_PACKED | VIRTIO_F_EVENT_IDX | 1;
@@ -37,39 +37,121 @@ int model_init(struct model *m)
         m->config[i] = (uint8_t)(i * 7 + i / 256 + 1);
     for (unsigned i = 0; i < 256; i++)
         m->kick[i] = -1;
-    m->stop = -1;
+    m->stop = m->fd = m->backend_req = m->err = -1;
+}
+
+int model_init(struct model *m)
+{
+    int near;
+
+    model_prepare(m);
     connect_model(m, &near);
     return near;
 }
 
+static void close_once(int *fd)
+{
+    if (*fd >= 0)
+        close(*fd);
+    *fd = -1;
+}
+
 static void forget(struct model *m)
 {
-    for (unsigned i = 0; i < 256; i++) {
-        if (m->kick[i] >= 0)
-            close(m->kick[i]);
-        m->kick[i] = -1;
-    }
+    for (unsigned i = 0; i < 256; i++)
+        close_once(&m->kick[i]);
+    close_once(&m->backend_req);
+    close_once(&m->err);
 }
 
 void model_fini(struct model *m)
 {
     model_stop(m);
+    model_hang_up(m);
+}
+
+void model_hang_up(struct model *m)
+{
     forget(m);
-    if (m->fd >= 0)
-        close(m->fd);
-    m->fd = -1;
+    close_once(&m->fd);
 }
 
 int model_again(struct model *m)
 {
     int near;
 
-    forget(m);
-    if (m->fd >= 0)
-        close(m->fd);
+    model_hang_up(m);
     m->n_log = 0;
     connect_model(m, &near);
     return near;
+}
+
+bool model_accept(struct model *m, int listener)
+{
+    int fd = accept4(listener, NULL, NULL, SOCK_CLOEXEC);
+
+    if (fd < 0)
+        return false;
+    model_hang_up(m);
+    m->fd = fd;
+    m->n_log = 0;
+    m->silent = false;
+    return true;
+}
+
+void model_ask(struct model *m, uint32_t request, const void *payload,
+               size_t size, int fd)
+{
+    struct vu_header header = { request, VU_VERSION | VU_NEED_REPLY,
+                                (uint32_t)size };
+    union {
+        char bytes[CMSG_SPACE(sizeof fd)];
+        struct cmsghdr align;
+    } control = { { 0 } };
+    struct iovec iov[2] = { { &header, sizeof header },
+                            { (void *)(uintptr_t)payload, size } };
+    struct msghdr msg = { .msg_iov = iov, .msg_iovlen = 2 };
+
+    if (fd >= 0) {
+        struct cmsghdr *cmsg;
+
+        msg.msg_control = control.bytes;
+        msg.msg_controllen = sizeof control.bytes;
+        cmsg = CMSG_FIRSTHDR(&msg);
+        cmsg->cmsg_level = SOL_SOCKET;
+        cmsg->cmsg_type = SCM_RIGHTS;
+        cmsg->cmsg_len = CMSG_LEN(sizeof fd);
+        memcpy(CMSG_DATA(cmsg), &fd, sizeof fd);
+    }
+    cr_assert_geq(m->backend_req, 0, "there is no channel");
+    cr_assert_eq(sendmsg(m->backend_req, &msg, MSG_NOSIGNAL),
+                 (ssize_t)(sizeof header + size));
+}
+
+int model_result(struct model *m)
+{
+    struct {
+        struct vu_header header;
+        uint8_t payload[8];
+    } answer;
+    uint64_t result;
+
+    if (recv(m->backend_req, &answer, sizeof answer, MSG_DONTWAIT) !=
+        VU_HEADER_SIZE + 8)
+        return -1;
+    memcpy(&result, answer.payload, sizeof result);
+    return (int)result;
+}
+
+/* The descriptor of a message, as one of the model's own. */
+static int take_fd(const struct far_message *message)
+{
+    int fd;
+
+    cr_assert_eq(message->n_fds, 1);
+    fd = fcntl(message->fds[0], F_DUPFD_CLOEXEC, 0);
+    cr_assert_geq(fd, 0);
+    return fd;
 }
 
 static void set_reply(struct model_reply *reply, const void *payload,
@@ -149,16 +231,21 @@ static void obey(struct model *m, const struct far_message *message,
                head.size);
         break;
     case VU_SET_VRING_KICK:
-        cr_assert_eq(message->n_fds, 1);
         cr_assert_lt(entry->value, 256);
-        fd = dup(message->fds[0]);
-        cr_assert_geq(fd, 0);
+        fd = take_fd(message);
         if (read(fd, &entry->stale, sizeof entry->stale) < 0)
             entry->stale = 0;
-        if (m->kick[entry->value] >= 0)
-            close(m->kick[entry->value]);
+        close_once(&m->kick[entry->value]);
         m->kick[entry->value] = fd;
         m->kicks++;
+        break;
+    case VU_SET_BACKEND_REQ_FD:
+        close_once(&m->backend_req);
+        m->backend_req = take_fd(message);
+        break;
+    case VU_SET_VRING_ERR:
+        close_once(&m->err);
+        m->err = take_fd(message);
         break;
     }
 }
@@ -195,6 +282,9 @@ static void make_reply(struct model *m, const struct far_message *message,
     case VU_GET_MIN_VQ:
         set_reply(reply, &m->min_vqs, 4);
         break;
+    case VU_GET_SHMEM_CONFIG:
+        set_reply(reply, &m->shm, sizeof m->shm);
+        break;
     case VU_GET_CONFIG:
         answer_config(m, message, reply);
         break;
@@ -228,12 +318,6 @@ static bool any_kicked(const struct model *m)
     return false;
 }
 
-static void hang_up(struct model *m)
-{
-    close(m->fd);
-    m->fd = -1;
-}
-
 static void send_reply(struct model *m, const struct model_reply *reply)
 {
     uint8_t bytes[VU_HEADER_SIZE + FAR_PAYLOAD];
@@ -252,7 +336,7 @@ static void send_reply(struct model *m, const struct model_reply *reply)
         far_raw(m->fd, bytes, size, reply->n_fds);
     }
     if (reply->cut != SIZE_MAX)
-        hang_up(m);
+        close_once(&m->fd);
 }
 
 static void serve_one(struct model *m, struct far_message *message)

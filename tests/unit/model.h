@@ -55,9 +55,10 @@ struct model {
     uint32_t id, config_size, min_vqs, max_vqs;
     uint64_t queue_num, max_slots;
     uint8_t config[4096];
-    uint64_t status;         /* as set; GET_STATUS tells it */
-    uint64_t status_refused; /* bits that never stick */
-    uint32_t refuse;         /* this request is acknowledged with an error */
+    struct vu_shm_config shm; /* GET_SHMEM_CONFIG tells it */
+    uint64_t status;          /* as set; GET_STATUS tells it */
+    uint64_t status_refused;  /* bits that never stick */
+    uint32_t refuse;          /* this request is acknowledged with an error */
 
     /* change the answers to one request */
     uint32_t bend_request;
@@ -70,8 +71,10 @@ struct model {
     uint64_t protocol_accepted;
     struct model_entry log[MODEL_MAX_LOG];
     unsigned n_log;
-    int kick[256];  /* as handed over, -1: not */
-    unsigned kicks; /* of them that were handed over */
+    int kick[256];   /* as handed over, -1: not */
+    int backend_req; /* its end of the channel for its own requests; -1: none */
+    int err;         /* the last ring's ERR descriptor; -1: none */
+    unsigned kicks;  /* of them that were handed over */
     bool silent;
 
     pthread_t thread;
@@ -84,10 +87,26 @@ struct model {
  * protocol features that husk serves. Returns the near end.
  */
 int model_init(struct model *m);
+/* The same without a connection: see model_accept(). */
+void model_prepare(struct model *m);
 void model_fini(struct model *m);
 
 /* The same model on a new connection. */
 int model_again(struct model *m);
+
+/* Take a connection from a listening socket that does not block, with an empty
+ * log; false: there is none. */
+bool model_accept(struct model *m, int listener);
+
+/* Close the connection, and all descriptors that came by it. */
+void model_hang_up(struct model *m);
+
+/* Send a request on the channel of SET_BACKEND_REQ_FD, with fd attached unless
+ * it is -1. It asks for an answer, which model_result() reads: -1 if none has
+ * come. */
+void model_ask(struct model *m, uint32_t request, const void *payload,
+               size_t size, int fd);
+int model_result(struct model *m);
 
 /* Answer what is there; the number of requests. */
 unsigned model_serve(struct model *m);
