@@ -1,9 +1,9 @@
 /*
  * Runs the tests that Criterion's headers define, each in a process forked for
  * it, without Criterion itself: its arena wants addresses that the thread
- * sanitizer keeps for its own. Takes --tap=FILE and --filter PATTERN, as
- * Criterion does. Tests that expect a signal or an exit status are not known
- * here.
+ * sanitizer keeps for its own. Takes --list, --tap=FILE and --filter PATTERN,
+ * as Criterion does, and ignores its other options. Tests that expect a signal
+ * or an exit status are not known here.
  */
 #include <criterion/criterion.h>
 #include <criterion/event.h>
@@ -20,7 +20,9 @@
 #define SKIPPED 77
 
 extern struct criterion_test *__start_cr_tst[], *__stop_cr_tst[];
-extern struct criterion_suite *__start_cr_sts[], *__stop_cr_sts[];
+/* Absent where no test names its suite. */
+extern struct criterion_suite *__start_cr_sts[] __attribute__((weak));
+extern struct criterion_suite *__stop_cr_sts[] __attribute__((weak));
 
 struct criterion_options criterion_options;
 
@@ -131,6 +133,20 @@ static int run(void)
     return WEXITSTATUS(status);
 }
 
+/* Each suite's name and how many tests it has. */
+static int list(void)
+{
+    for (struct criterion_suite **s = __start_cr_sts; s < __stop_cr_sts; s++) {
+        unsigned n = 0;
+
+        for (struct criterion_test **t = __start_cr_tst; t < __stop_cr_tst; t++)
+            n += *s && *t && strcmp((*t)->category, (*s)->name) == 0;
+        if (n)
+            printf("%s: %u tests\n", (*s)->name, n);
+    }
+    return 0;
+}
+
 int main(int argc, char **argv)
 {
     const char *filter = NULL;
@@ -142,6 +158,8 @@ int main(int argc, char **argv)
             tap = fopen(argv[i] + 6, "w");
         else if (strcmp(argv[i], "--filter") == 0 && i + 1 < argc)
             filter = argv[++i];
+        else if (strcmp(argv[i], "--list") == 0)
+            return list();
     }
     for (struct criterion_test **t = __start_cr_tst; t < __stop_cr_tst; t++) {
         char name[256];
