@@ -94,8 +94,6 @@ void embed_run(struct ev_loop *loop)
     cr_assert(!late, "nothing came within %d s", LIMIT);
 }
 
-#define STACKS 8u /* mappings that the C library keeps for further threads */
-
 /* The kernel ends a thread and takes a mapping back a moment after the join. */
 void embed_check_holdings(const struct holdings *before)
 {

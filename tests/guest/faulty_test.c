@@ -11,8 +11,8 @@
 
 #include "tests/guest/run.h"
 
-#define DEADLINE  "5"
-#define AT_ONCE   5u /* trials: most of their time is waiting */
+#define DEADLINE  "4"
+#define AT_ONCE   10u /* trials: most of their time is waiting */
 #define ALL_RINGS "--features=10570000000"
 
 TestSuite(faulty, .init = harness_init_kvm, .fini = harness_fini,

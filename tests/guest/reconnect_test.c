@@ -106,11 +106,11 @@ static void await_holdings(pid_t pid, struct holdings before)
     struct holdings h = holdings_of(pid);
     double until = now() + SOON;
 
-    while (!same_holdings(h, before) && now() < until) {
+    while (!same_holdings(before, h) && now() < until) {
         nap(0.005);
         h = holdings_of(pid);
     }
-    cr_assert(same_holdings(h, before),
+    cr_assert(same_holdings(before, h),
               "%u descriptors, %u threads and %u mappings became %u, %u and %u",
               before.fds, before.threads, before.maps, h.fds, h.threads,
               h.maps);

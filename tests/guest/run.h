@@ -126,13 +126,16 @@ void check_line_argv(const struct run *run, const char *const *words);
 void check_out(const struct run *run, const char *text);
 unsigned count_text(const char *in, const char *text);
 
+/* Mappings that the C library keeps for further threads. */
+#define STACKS 8u
+
 /* Descriptors, threads and mappings of a process; of this one: pid 0. */
 struct holdings {
     unsigned fds, threads, maps;
 };
 struct holdings holdings_of(pid_t pid);
 /* Sanitizers map memory as they like, so that mappings count without only. */
-bool same_holdings(struct holdings a, struct holdings b);
+bool same_holdings(struct holdings before, struct holdings after);
 
 #define CHECK_EQ(got, want)                                                    \
     do {                                                                       \
