@@ -49,7 +49,7 @@ BOOT_x86_64 = arch_x86_64.c fdt_x86_64.c params_x86_64.c rom_x86_64.c \
 
 LIB = $(addprefix vmm/machine/,fail.c file.c mem.c sys.c sysevent.c window.c bus.c \
   vcpu.c machine.c $(addsuffix _$(ARCH).c,arch board vcpu cache))
-LIB += $(addprefix vmm/link/,words.c spec.c peer.c child.c lines.c relay.c link.c \
+LIB += $(addprefix vmm/link/,words.c spec.c peer.c sweep.c keeper.c child.c lines.c relay.c link.c \
   requests.c recovery.c guest.c device.c place.c)
 LIB += $(addprefix vmm/,abi.c console.c log.c end.c config.c board.c load.c boot.c \
   finish.c query.c timeline.c vm.c)

@@ -102,6 +102,8 @@
  *     SIGRTMIN, which is blocked there but inside KVM_RUN. A back-end that is
  *     started by exec= is a child process that the library itself waits for: a
  *     program that waits for any child (waitpid(-1)) may take its status away.
+ *     It gets some of this program's environment variables, which are read in
+ *     the child process.
  *
  * A program that boots a guest:
  *

@@ -155,3 +155,36 @@ Test(orphan, husk_is_killed_while_it_reconnects)
         run_free(&run);
     }
 }
+
+/*
+ * The back-end kills the husk process that is its parent, while husk probes or
+ * while a guest runs: husk's own line says so, and nothing is left.
+ */
+Test(orphan, a_back_end_kills_its_parent)
+{
+    for (unsigned runs = 0; runs < 2; runs++) {
+        const char *said = place(fmt("said%u", runs));
+        const char *go = place(fmt("go%u", runs));
+        const char *loop =
+            fmt("%s --config-size=4 --fd=$0 &", built("husk-loop"));
+        struct run run = { 0 };
+
+        start_husk(&run, "-d",
+                   fmt("deadline=300,%s",
+                       with_grandchild(said, "{fd}",
+                                       fmt("%s until [ -e %s ]; do sleep 0.1; "
+                                           "done; kill -9 $PPID; sleep 77",
+                                           runs ? loop : "", go))),
+                   "-a", "changes=1 load", guest("config"));
+        await_lines(said, 1);
+        cr_assert(!runs || run_until(&run, "config ready: "), "'%s'", run.err);
+        fclose(fopen(go, "we"));
+        run_end(&run);
+        CHECK_EQ(run.status, runs ? 114 : 125);
+        CHECK_EQ(count_text(run.err, "sh was killed, as the husk process above "
+                                     "it was killed"),
+                 1);
+        check_nothing_left(said, 1);
+        run_free(&run);
+    }
+}

@@ -13,6 +13,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -53,7 +54,8 @@ static void nest_init(struct nest *nest)
 static void nest_start(struct nest *nest, const char *script)
 {
     char text[1024];
-    int n = snprintf(text, sizeof text, "exec=sh -c \"%s\" {fd}", script);
+    int n =
+        snprintf(text, sizeof text, "env=FIFO,exec=sh -c \"%s\" {fd}", script);
 
     cr_assert(n > 0 && (size_t)n < sizeof text);
     cr_assert_eq(setenv("FIFO", nest->fifo, 1), 0);
@@ -168,6 +170,98 @@ Test(child, descriptors, .timeout = 20)
     for (unsigned i = 0; i < 40; i++)
         close(many[i]);
     nest_fini(&nest);
+}
+
+/* Start a command, and compare what it writes with the text. */
+static void expect_words(const char *text, const char *words)
+{
+    struct nest nest;
+    char *said;
+
+    nest_init(&nest);
+    cr_assert_eq(spec_parse(&nest.spec, text, 0, &err), 0, "%s", err.text);
+    cr_assert_eq(child_start(&nest.child, &nest.spec, &err), 0, "%s", err.text);
+    said = words_of(&nest);
+    cr_assert_str_eq(said, words, "%s: '%s'", text, said);
+    nest_fini(&nest);
+}
+
+#define ENVIRONMENT "exec=sh -c 'tr \\\\0 \\\\n </proc/$$/environ | sort' {fd}"
+
+/* Some of husk's variables, and what it is given. */
+Test(child, environment, .timeout = 40)
+{
+    char many[20];
+
+    clearenv();
+    setenv("PATH", getenv("PATH") ? getenv("PATH") : "/usr/bin:/bin", 1);
+    setenv("LANG", "C", 1);
+    setenv("LC_TIME", "C", 1);
+    setenv("LCX", "1", 1);
+    setenv("PATHS", "1", 1);
+    setenv("PAT", "1", 1);
+    setenv("SECRET", "1", 1);
+    setenv("LD_PRELOAD_", "1", 1);
+    setenv("TMPDIR", "/tmp", 1);
+    setenv("EMPTY", "", 1);
+    expect_words(ENVIRONMENT, "LANG=C\nLC_TIME=C\nPATH=/usr/bin:/bin\n"
+                              "TMPDIR=/tmp\n");
+    expect_words("env=SECRET,env=NONE,env=A=b=,,c,env=EMPTY,env=LANG=d,"
+                 "env=TMPDIR," ENVIRONMENT,
+                 "A=b=,c\nEMPTY=\nLANG=d\nLC_TIME=C\nPATH=/usr/bin:/bin\n"
+                 "SECRET=1\nTMPDIR=/tmp\n");
+    /* more than there is room for */
+    for (unsigned i = 0; i < 200; i++) {
+        snprintf(many, sizeof many, "LC_%u", i);
+        setenv(many, "C", 1);
+    }
+    expect_words("env=SECRET,exec=sh -c 'tr \\\\0 \\\\n </proc/$$/environ | "
+                 "grep -c =; echo $SECRET' {fd}",
+                 "65\n1\n");
+}
+
+/* Its folder, where its command is looked for, and none such. */
+Test(child, working_folder, .timeout = 20)
+{
+    struct nest nest;
+    int value;
+
+    expect_words("dir=/usr/lib,exec=sh -c pwd {fd}", "/usr/lib\n");
+    expect_words("dir=/usr/lib,exec=../bin/env echo {fd}", "3\n");
+    expect_words("env=PATH=/no/such:bin,dir=/usr,exec=echo {fd}", "3\n");
+    nest_init(&nest);
+    cr_assert_eq(spec_parse(&nest.spec, "dir=/no/such,exec=true", 0, &err), 0);
+    cr_assert_eq(child_start(&nest.child, &nest.spec, &err), 0);
+    cr_assert_eq(news(&nest, &value), CHILD_NO_FOLDER);
+    cr_assert_eq(value, ENOENT);
+    nest_fini(&nest);
+}
+
+/* Its limit of descriptors, umask, and a session of its own. */
+Test(child, limits, .timeout = 40)
+{
+    static const struct {
+        rlim_t soft, hard;
+        const char *words;
+    } rows[] = {
+        { 4000, 4000, "1024 4000 0077\n" },
+        { 1025, 1500, "1024 1500 0077\n" },
+        { 1000, 1500, "1000 1500 0077\n" },
+        { 900, 900, "900 900 0077\n" },
+    };
+
+    umask(022);
+    for (unsigned i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        struct rlimit limit = { rows[i].soft, rows[i].hard };
+
+        cr_assert_eq(setrlimit(RLIMIT_NOFILE, &limit), 0);
+        expect_words("exec=sh -c 'echo $(ulimit -Sn) $(ulimit -Hn) $(umask)' "
+                     "{fd}",
+                     rows[i].words);
+    }
+    expect_words("exec=sh -c 'set -- $(cat /proc/$$/stat); "
+                 "echo $(($6 - $1)) $(($5 - $1)) $7' {fd}",
+                 "0 0 0\n");
 }
 
 /* Signals are as a new program expects them. */
@@ -387,6 +481,67 @@ Test(child, families, .timeout = 60)
     }
 }
 
+/* A back-end that kills its parent: all of it goes, though husk does nothing
+ * about it, and husk is told. */
+Test(child, kills_its_parent, .timeout = 60)
+{
+    static const char *const ends[] = { "kill -9 $PPID; wait",
+                                        "kill -9 $PPID; exit 0",
+                                        "sleep 0.1; kill -9 $PPID; wait" };
+
+    for (unsigned i = 0; i < sizeof ends / sizeof ends[0]; i++) {
+        char script[200];
+        struct nest nest;
+        int value;
+
+        snprintf(script, sizeof script,
+                 "exec 8>$FIFO; setsid sleep 1000 & (setsid sleep 1000 &); "
+                 "printf x >&8; %s",
+                 ends[i]);
+        nest_init(&nest);
+        nest_start(&nest, script);
+        expect_held(&nest, 1);
+        expect_gone(&nest);
+        cr_assert_eq(news(&nest, &value), CHILD_UNKEPT);
+        cr_assert_eq(news(&nest, &value), CHILD_GONE);
+        cr_assert_eq(nest.child.fate, CHILD_UNKEPT);
+        nest_fini(&nest);
+    }
+}
+
+#define KEEPER "$(cut -d' ' -f4 /proc/$PPID/stat)"
+
+/* Or its parent's parent: it goes itself. */
+Test(child, kills_its_keeper, .timeout = 60)
+{
+    struct nest nest;
+    int value;
+
+    nest_init(&nest);
+    nest_start(&nest, "exec 8>$FIFO; printf x >&8; kill -9 " KEEPER "; "
+                      "exec sleep 1000");
+    expect_held(&nest, 1);
+    expect_gone(&nest);
+    cr_assert_eq(news(&nest, &value), CHILD_UNKEPT);
+    cr_assert_eq(news(&nest, &value), CHILD_GONE);
+    nest_fini(&nest);
+}
+
+/* Stopped, they kill it all the same. */
+Test(child, stops_its_keepers, .timeout = 60)
+{
+    struct nest nest;
+
+    nest_init(&nest);
+    nest_start(&nest, "exec 8>$FIFO; setsid sleep 1000 & "
+                      "kill -STOP " KEEPER " $PPID; "
+                      "printf x >&8; exec sleep 1000");
+    expect_held(&nest, 1);
+    child_drop(&nest.child);
+    expect_gone(&nest);
+    nest_fini(&nest);
+}
+
 /* More of them than fit into one look. */
 Test(child, large_family, .timeout = 60)
 {
@@ -468,6 +623,40 @@ Test(child, husk_is_killed_with_a_folder, .timeout = 60)
         cr_assert_neq(access(folder, F_OK), 0, "%s is left", folder);
         close(tell[0]);
         close(tell[1]);
+    }
+}
+
+/* Whatever it left in its folder goes too, and nothing that a link leads to. */
+Test(child, leaves_files_behind, .timeout = 60)
+{
+    static const char *const texts[] = {
+        "touch f g; mkdir -p d/e/f; touch d/e/f/g; ln -s $OUT/kept l; "
+        "ln -s $OUT m; ln -s $OUT d/m; mkfifo p",
+        "i=0; while [ $i -lt 600 ]; do echo >some-rather-long-name-$i; "
+        "i=$((i + 1)); done; mkdir -m 0 closed",
+        "mkdir -p 1/2/3/4/5/6/7/8",
+    };
+
+    for (unsigned i = 0; i < sizeof texts / sizeof texts[0]; i++) {
+        char text[512], kept[64], folder[32];
+        struct nest nest;
+
+        nest_init(&nest);
+        snprintf(kept, sizeof kept, "%s/kept", nest.folder);
+        cr_assert_eq(close(open(kept, O_CREAT | O_WRONLY, 0600)), 0);
+        snprintf(text, sizeof text,
+                 "env=OUT=%s,exec=sh -c 'cd $(dirname $0); %s; echo' {socket}",
+                 nest.folder, texts[i]);
+        cr_assert_eq(spec_parse(&nest.spec, text, 0, &err), 0, "%s", err.text);
+        cr_assert_eq(child_start(&nest.child, &nest.spec, &err), 0, "%s",
+                     err.text);
+        strcpy(folder, nest.child.folder);
+        cr_assert_str_eq(words_of(&nest), "\n");
+        child_end(&nest.child, deadline_now());
+        cr_assert_neq(access(folder, F_OK), 0, "%u: %s is left", i, folder);
+        cr_assert_eq(access(kept, F_OK), 0, "%u: what a link leads to", i);
+        unlink(kept);
+        nest_fini(&nest);
     }
 }
 

@@ -12,6 +12,8 @@
 
 #include <criterion/criterion.h>
 
+#include "vmm/link/words.h"
+
 #define COUNT(a) (sizeof(a) / sizeof((a)[0]))
 
 static struct husk_err err;
@@ -286,6 +288,38 @@ Test(spec, peer_uid, .timeout = 10)
     refuse("peer-uid=1,peer-uid=any,socket=x", "peer-uid= is given twice");
     refuse("peer-uid=any,exec=x", "peer-uid= goes with socket=");
     refuse("peer-uid=1,exec=x", "peer-uid= goes with socket=");
+}
+
+/* What a command gets: its working folder and variables. */
+Test(spec, surroundings, .timeout = 10)
+{
+    static const char *const bad[] = { "",     "=",     "=a",
+                                       "1A=b", "A-B=c", "A B",
+                                       " A=",  "A\n=b", "\303\244" };
+    struct spec spec;
+    char text[64];
+
+    parse(&spec, "env=A,env=_b1=x,,y=z,dir=/a,,b,env=C=,exec=x env=D");
+    cr_assert_eq(words_count(spec.env), 3);
+    cr_assert_str_eq(spec.env[0], "A");
+    cr_assert_str_eq(spec.env[1], "_b1=x,y=z");
+    cr_assert_str_eq(spec.env[2], "C=");
+    cr_assert_str_eq(spec.dir, "/a,b");
+    spec_fini(&spec);
+    parse(&spec, "env=A,env=AB=1,env=a,exec=x");
+    cr_assert_eq(words_count(spec.env), 3);
+    spec_fini(&spec);
+    for (unsigned i = 0; i < COUNT(bad); i++) {
+        snprintf(text, sizeof text, "env=%s,exec=x", bad[i]);
+        refuse(text, "give NAME or NAME=VALUE");
+    }
+    refuse("env=A,env=A,exec=x", "env=A is given twice");
+    refuse("env=A=1,env=B,env=A=2,exec=x", "env=A is given twice");
+    refuse("env=A=1,env=A,exec=x", "env=A is given twice");
+    refuse("dir=,exec=x", "dir= needs a path");
+    refuse("dir=/a,dir=/a,exec=x", "dir= is given twice");
+    refuse("dir=/a,socket=x", "dir= goes with exec=");
+    refuse("env=A,socket=x", "env= goes with exec=");
 }
 
 Test(spec, bad_pairs, .timeout = 10)

@@ -25,7 +25,7 @@ static const char spec[] =
     "  socket=PATH id=N vqs=N config=HEX|@FILE config-size=N queue-size=N\n"
     "  probe=auto|specs|messages|off inband=on|off name=NAME\n"
     "  deadline=SECONDS wait=SECONDS reconnect=on|off|SECONDS shm=SIZE\n"
-    "  peer-uid=N|any\n"
+    "  peer-uid=N|any env=NAME|NAME=VALUE dir=PATH\n"
     "and, as the last one, exec=COMMAND. In COMMAND {fd} stands for the "
     "number\n"
     "of a connected socket, {listen} for that of a listening one, {socket} "

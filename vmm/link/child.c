@@ -1,12 +1,8 @@
 /*
- * Starting back-ends. PR_SET_PDEATHSIG alone would not do: it fires when the
- * thread that forked ends, and does not reach what a back-end starts itself. So
- * a keeper forks the back-end, is the subreaper of all its descendants, and
- * holds one end of a socket whose other end only husk has: when that closes,
- * it kills them all and removes the private folder.
- *
- * Between fork and exec, and in the keeper, only async-signal-safe calls are
- * made: the program around the library may have other threads.
+ * Starting back-ends, husk's side. PR_SET_PDEATHSIG alone would not do: it
+ * fires when the thread that forked ends, and does not reach what a back-end
+ * starts itself. So a keeper is forked, which has one end of a socket whose
+ * other end only husk has; see keeper.h.
  */
 #include "vmm/link/child.h"
 
@@ -17,35 +13,19 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/prctl.h>
-#include <sys/signalfd.h>
 #include <sys/socket.h>
-#include <sys/syscall.h>
 #include <sys/un.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "devices/deadline.h"
+#include "vmm/link/keeper.h"
 #include "vmm/machine/fail.h"
 #include "vmm/machine/sys.h"
 #include "vmm/link/words.h"
 
-#define PASSED    3 /* descriptor number of the back-end's socket */
 #define LAST_WAIT UINT64_C(1000000000) /* ns for what was killed to be gone */
-#define CONTROL   4 /* of the keeper's, also in the back-end until exec */
-
-struct news {
-    int kind, value;
-};
-
-/* All that the keeper needs, prepared before the fork. */
-struct plan {
-    char *const *argv;
-    int passed; /* descriptor for PASSED, or -1 */
-    int output, null, control;
-    const char *path, *folder;
-};
 
 void child_init(struct child *child)
 {
@@ -53,194 +33,7 @@ void child_init(struct child *child)
     child->control = child->output = child->socket = child->listener = -1;
 }
 
-/* The library's ban on _exit() is about the embedder's process, not this one.
- */
-static void leave(int status)
-{
-    for (;;)
-        syscall(SYS_exit_group, status);
-}
-
-static void tell(enum child_news kind, int value)
-{
-    struct news news = { (int)kind, value };
-
-    while (send(CONTROL, &news, sizeof news, MSG_NOSIGNAL) < 0 &&
-           errno == EINTR)
-        ;
-}
-
-/*
- * All signals as a new program expects them. By the system call itself: libc
- * keeps two for its threads, which whoever started husk may have left ignored.
- */
-static void default_signals(void)
-{
-    const struct {
-        void *handler;
-        unsigned long flags;
-        void *restorer;
-        uint64_t mask;
-    } action = { 0 };
-
-    for (int i = 1; i < NSIG; i++)
-        syscall(SYS_rt_sigaction, i, &action, NULL, sizeof action.mask);
-}
-
-static void become_backend(const struct plan *plan, pid_t keeper)
-{
-    sigset_t none;
-
-    setpgid(0, 0);
-    prctl(PR_SET_PDEATHSIG, SIGKILL);
-    if (getppid() != keeper)
-        leave(127);
-    default_signals();
-    sigemptyset(&none);
-    sigprocmask(SIG_SETMASK, &none, NULL);
-    execvp(plan->argv[0], plan->argv);
-    tell(CHILD_NOT_STARTED, errno);
-    leave(127);
-}
-
-/* Kill whatever this process has become the parent of; false: nothing left. */
-static bool kill_children(void)
-{
-    char text[512];
-    ssize_t n;
-    int fd = open("/proc/thread-self/children", O_RDONLY | O_CLOEXEC);
-    pid_t pid = 0;
-
-    n = fd < 0 ? -1 : read(fd, text, sizeof text);
-    if (fd >= 0)
-        close(fd);
-    for (ssize_t i = 0; i < n; i++) {
-        if (text[i] >= '0' && text[i] <= '9') {
-            pid = pid * 10 + (text[i] - '0');
-        } else {
-            if (pid > 0)
-                kill(pid, SIGKILL);
-            pid = 0;
-        }
-    }
-    if (n <= 0)
-        return false;
-    /* not for all of them: the children of one that ends are this process's
-     * from then on, and must be looked for */
-    do {
-        pid = waitpid(-1, NULL, 0);
-    } while (pid < 0 && errno == EINTR);
-    while (waitpid(-1, NULL, WNOHANG) > 0)
-        ;
-    return pid > 0;
-}
-
-static void clean_up(const struct plan *plan)
-{
-    if (plan->path[0])
-        unlink(plan->path);
-    if (plan->folder[0])
-        rmdir(plan->folder);
-}
-
-/* Reap what has ended, telling of the back-end; false: no child is left. */
-static bool reap(pid_t backend)
-{
-    for (;;) {
-        int status;
-        pid_t pid = waitpid(-1, &status, WNOHANG);
-
-        if (pid == backend)
-            tell(CHILD_ENDED, status);
-        if (pid == 0)
-            return true;
-        if (pid < 0 && errno != EINTR)
-            return false;
-    }
-}
-
-/* Descriptors in their places, all others closed. */
-static void arrange_fds(const struct plan *plan)
-{
-    int passed = plan->passed, control = plan->control;
-
-    /* out of the way of the places first */
-    passed = passed < 0 ? -1 : fcntl(passed, F_DUPFD, 10);
-    control = fcntl(control, F_DUPFD, 10);
-    dup2(plan->null, STDIN_FILENO);
-    dup2(plan->output, STDOUT_FILENO);
-    dup2(plan->output, STDERR_FILENO);
-    if (passed >= 0)
-        dup2(passed, PASSED);
-    else
-        close(PASSED);
-    dup3(control, CONTROL, O_CLOEXEC);
-    close_range(CONTROL + 1, ~0u, 0);
-}
-
-/* The keeper's only signal, as a descriptor; all others stay blocked. */
-static int child_signals(void)
-{
-    struct sigaction action = { .sa_handler = SIG_DFL };
-    sigset_t set;
-
-    sigaction(SIGCHLD, &action, NULL);
-    sigfillset(&set);
-    sigprocmask(SIG_SETMASK, &set, NULL);
-    sigemptyset(&set);
-    sigaddset(&set, SIGCHLD);
-    return signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
-}
-
-static void keep(const struct plan *plan)
-{
-    struct pollfd polled[2] = { { .fd = CONTROL, .events = POLLIN },
-                                { .events = POLLIN } };
-    pid_t keeper = getpid(), backend;
-
-    setpgid(0, 0);
-    prctl(PR_SET_NAME, "husk-keeper");
-    prctl(PR_SET_CHILD_SUBREAPER, 1);
-    arrange_fds(plan);
-    polled[1].fd = child_signals();
-    backend = fork();
-    if (backend == 0)
-        become_backend(plan, keeper);
-    if (backend < 0) {
-        tell(CHILD_NOT_STARTED, errno);
-        clean_up(plan);
-        leave(1);
-    }
-    setpgid(backend, backend); /* whoever comes first */
-    /* only the back-end holds its socket and its output now */
-    close(PASSED);
-    for (int i = 0; i <= STDERR_FILENO; i++)
-        close(i);
-    while (reap(backend)) {
-        struct signalfd_siginfo info;
-        char command;
-        ssize_t n;
-
-        if (poll(polled, 2, -1) < 0)
-            continue;
-        while (read(polled[1].fd, &info, sizeof info) > 0)
-            ;
-        n = recv(CONTROL, &command, 1, MSG_DONTWAIT);
-        if (n == 1) {
-            kill(-backend, SIGTERM);
-            kill(-backend, SIGCONT); /* or it would never hear of it */
-        } else if (n == 0 || (errno != EAGAIN && errno != EINTR)) {
-            kill(-backend, SIGKILL);
-            while (kill_children())
-                ;
-            break;
-        }
-    }
-    clean_up(plan);
-    leave(0);
-}
-
-static int make_folder(struct child *child, struct husk_err *err)
+static int make_folder(struct child *child, int *fd, struct husk_err *err)
 {
     strcpy(child->folder, "/tmp/husk-XXXXXX");
     if (!mkdtemp(child->folder)) {
@@ -251,6 +44,10 @@ static int make_folder(struct child *child, struct husk_err *err)
                     strerror(code));
     }
     snprintf(child->path, sizeof child->path, "%s/socket", child->folder);
+    *fd = open(child->folder, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    if (*fd < 0)
+        return fail(err, -errno, "opening %s: %s", child->folder,
+                    strerror(errno));
     return 0;
 }
 
@@ -269,31 +66,33 @@ static int make_listener(struct child *child, struct husk_err *err)
     return 0;
 }
 
-/* What the back-end finds under the number PASSED, and the words that say so.
+/* What the back-end finds under the number KEEPER_PASSED, and the words that
+ * say so.
  */
-static int make_link(struct child *child, const struct spec *spec, int *passed,
-                     char ***argv, struct husk_err *err)
+static int make_link(struct child *child, const struct spec *spec,
+                     struct keeper_plan *plan, char ***argv,
+                     struct husk_err *err)
 {
     static const char *const marks[] = { "{fd}", "{listen}", "{socket}" };
     char number[8];
     int pair[2], rc;
 
-    snprintf(number, sizeof number, "%d", PASSED);
+    snprintf(number, sizeof number, "%d", KEEPER_PASSED);
     switch (spec->link) {
     case SPEC_CONNECTED:
         if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0)
             return fail(err, -errno, "socketpair: %s", strerror(errno));
         child->socket = pair[0];
-        *passed = pair[1];
+        plan->passed = pair[1];
         break;
     case SPEC_LISTENING:
-        if ((rc = make_folder(child, err)) < 0 ||
+        if ((rc = make_folder(child, &plan->folder_fd, err)) < 0 ||
             (rc = make_listener(child, err)) < 0)
             return rc;
-        *passed = child->listener;
+        plan->passed = child->listener;
         break;
     case SPEC_PATH:
-        if ((rc = make_folder(child, err)) < 0)
+        if ((rc = make_folder(child, &plan->folder_fd, err)) < 0)
             return rc;
         break;
     }
@@ -303,7 +102,7 @@ static int make_link(struct child *child, const struct spec *spec, int *passed,
 }
 
 /* Fork the keeper. plan.output and plan.control are the far ends. */
-static int fork_keeper(struct child *child, const struct plan *plan,
+static int fork_keeper(struct child *child, const struct keeper_plan *plan,
                        struct husk_err *err)
 {
     sigset_t all, before;
@@ -313,7 +112,7 @@ static int fork_keeper(struct child *child, const struct plan *plan,
     pthread_sigmask(SIG_SETMASK, &all, &before);
     child->keeper = fork();
     if (child->keeper == 0)
-        keep(plan);
+        keeper_run(plan);
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     if (child->keeper < 0) {
         child->keeper = 0;
@@ -325,14 +124,20 @@ static int fork_keeper(struct child *child, const struct plan *plan,
 int child_start(struct child *child, const struct spec *spec,
                 struct husk_err *err)
 {
-    struct plan plan = { .passed = -1, .null = -1 };
+    struct keeper_plan plan = { .passed = -1, .null = -1, .folder_fd = -1 };
     char **argv = NULL;
     int control[2] = { -1, -1 }, output[2] = { -1, -1 }, rc;
 
     child->fate = CHILD_NOTHING;
-    rc = make_link(child, spec, &plan.passed, &argv, err);
+    rc = make_link(child, spec, &plan, &argv, err);
     if (rc < 0)
         goto out;
+    plan.environment = calloc(words_count(spec->env) + KEEPER_ENVIRONMENT + 1,
+                              sizeof *plan.environment);
+    if (!plan.environment) {
+        rc = fail(err, -ENOMEM, "out of memory");
+        goto out;
+    }
     plan.null = open("/dev/null", O_RDONLY | O_CLOEXEC);
     if (plan.null < 0 || pipe2(output, O_CLOEXEC | O_NONBLOCK) < 0 ||
         socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, control) < 0) {
@@ -345,7 +150,8 @@ int child_start(struct child *child, const struct spec *spec,
     plan.argv = argv;
     plan.output = output[1];
     plan.control = control[1];
-    plan.path = child->path;
+    plan.env = spec->env;
+    plan.dir = spec->dir;
     plan.folder = child->folder;
     rc = fork_keeper(child, &plan, err);
     if (rc == 0) {
@@ -355,7 +161,9 @@ int child_start(struct child *child, const struct spec *spec,
     }
 out:
     words_free(argv);
+    free(plan.environment);
     sys_close(&plan.null);
+    sys_close(&plan.folder_fd);
     for (int i = 0; i < 2; i++) {
         sys_close(&control[i]);
         sys_close(&output[i]);
@@ -368,7 +176,7 @@ out:
 
 enum child_news child_news(struct child *child, int *value)
 {
-    struct news news;
+    struct keeper_news news;
     ssize_t n;
 
     *value = 0;
@@ -383,7 +191,12 @@ enum child_news child_news(struct child *child, int *value)
         }
         return (enum child_news)news.kind;
     }
-    return n == 0 ? CHILD_GONE : CHILD_NOTHING;
+    if (n != 0)
+        return CHILD_NOTHING;
+    if (child->fate != CHILD_NOTHING)
+        return CHILD_GONE;
+    /* the end of a back-end that is kept is told before this */
+    return child->fate = CHILD_UNKEPT;
 }
 
 int child_take(struct child *child)
@@ -419,7 +232,11 @@ bool child_is_gone(struct child *child)
 
 void child_drop(struct child *child)
 {
+    bool swept = child->keeper > 0 && child->fate != CHILD_UNKEPT;
+
     sys_close(&child->control); /* the keeper kills what is left */
+    if (child->keeper > 0)
+        kill(child->keeper, SIGCONT); /* a back-end may have stopped it */
     for (unsigned i = 0; i < CHILD_LEAVING && child->keeper > 0; i++) {
         if (child->leaving[i] == 0) {
             child->leaving[i] = child->keeper;
@@ -435,9 +252,9 @@ void child_drop(struct child *child)
     sys_close(&child->output);
     sys_close(&child->socket);
     sys_close(&child->listener);
-    if (child->path[0])
+    if (!swept && child->path[0])
         unlink(child->path);
-    if (child->folder[0])
+    if (!swept && child->folder[0])
         rmdir(child->folder);
     child->path[0] = child->folder[0] = 0;
 }

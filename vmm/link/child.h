@@ -1,7 +1,7 @@
 /*
  * A back-end that is started, and kept by a keeper: a small process between
- * husk and it that outlives husk by an instant. When husk is gone, for whatever
- * reason, the keeper ends the back-end and everything that it started.
+ * husk and it that outlives husk by an instant. When husk has ended, for
+ * whatever reason, the keeper ends the back-end and everything that it started.
  */
 #ifndef HUSK_VMM_LINK_CHILD_H
 #define HUSK_VMM_LINK_CHILD_H
@@ -11,16 +11,10 @@
 #include <sys/types.h>
 
 #include "husk.h"
+#include "vmm/link/keeper.h"
 #include "vmm/link/spec.h"
 
 #define CHILD_LEAVING 8
-
-enum child_news {
-    CHILD_NOTHING,
-    CHILD_NOT_STARTED, /* value: errno of exec */
-    CHILD_ENDED,       /* value: as of waitpid() */
-    CHILD_GONE,        /* it, and all that it started */
-};
 
 struct child {
     enum child_news fate; /* the first news of its end, with its value */
@@ -42,7 +36,7 @@ void child_init(struct child *child);
 int child_start(struct child *child, const struct spec *spec,
                 struct husk_err *err);
 
-/* What the keeper has to tell; never blocks. */
+/* The next news of the keeper's; never blocks. */
 enum child_news child_news(struct child *child, int *value);
 
 /* The connected socket becomes the caller's; -1: connect to child.path. */

@@ -57,10 +57,19 @@ static void on_hang_up(struct ev_loop *loop, ev_io *watcher, int revents)
 }
 
 static void describe_end(char *text, size_t size, enum child_news news,
-                         int value, const char *command)
+                         int value, const struct spec *spec)
 {
+    const char *command = spec->argv[0];
+
     if (news == CHILD_NOT_STARTED)
         snprintf(text, size, "starting %s: %s", command, strerror(value));
+    else if (news == CHILD_NO_FOLDER)
+        snprintf(text, size, "starting %s in %s: %s", command, spec->dir,
+                 strerror(value));
+    else if (news == CHILD_UNKEPT)
+        snprintf(text, size,
+                 "%s was killed, as the husk process above it was killed",
+                 command);
     else if (WIFSIGNALED(value))
         snprintf(text, size, "%s was ended by signal %d (%s)", command,
                  WTERMSIG(value), strsignal(WTERMSIG(value)));
@@ -83,7 +92,7 @@ static void on_control(struct ev_loop *loop, ev_io *watcher, int revents)
             link->ops->event(link->ctx, LINK_CHILD_GONE);
             return;
         }
-        describe_end(text, sizeof text, news, value, link->spec->argv[0]);
+        describe_end(text, sizeof text, news, value, link->spec);
         link->ops->child_ended(link->ctx, text);
     }
 }
@@ -250,8 +259,7 @@ bool link_child_end(struct link *link, struct husk_err *err)
     if (child->fate == CHILD_NOTHING)
         return false;
     relay_read(&link->relay);
-    describe_end(text, sizeof text, child->fate, child->fate_value,
-                 link->spec->argv[0]);
+    describe_end(text, sizeof text, child->fate, child->fate_value, link->spec);
     fail(err, -ECONNREFUSED, "%s: %s%s", link->spec->name, text,
          child->fate == CHILD_ENDED ? " before it said what it is" : "");
     return true;

@@ -86,6 +86,38 @@ static int take_peer_uid(struct spec *spec, const char *value,
     return 0;
 }
 
+static int take_dir(struct spec *spec, const char *value, struct husk_err *err)
+{
+    if (!*value)
+        return fail(err, -EINVAL, "dir= needs a path");
+    spec->dir = strdup(value);
+    return spec->dir ? 0 : fail(err, -ENOMEM, "out of memory");
+}
+
+static int take_env(struct spec *spec, const char *value, struct husk_err *err)
+{
+    size_t length = strcspn(value, "=");
+
+    if (length == 0 || isdigit((unsigned char)value[0]))
+        length = 0;
+    for (size_t i = 0; i < length; i++)
+        if (!isalnum((unsigned char)value[i]) && value[i] != '_')
+            length = 0;
+    if (length == 0)
+        return fail(err, -EINVAL,
+                    "env=%s: give NAME or NAME=VALUE, with letters, digits and "
+                    "_ in NAME",
+                    value);
+    for (char **other = spec->env; other && *other; other++)
+        if (!strncmp(*other, value, length) &&
+            ((*other)[length] == '=' || (*other)[length] == 0))
+            return fail(err, -EINVAL, "env=%.*s is given twice", (int)length,
+                        value);
+    return words_append(&spec->env, value) < 0
+               ? fail(err, -ENOMEM, "out of memory")
+               : 0;
+}
+
 static int take_name(struct spec *spec, const char *value, struct husk_err *err)
 {
     if (!*value || strlen(value) >= sizeof spec->name)
@@ -279,21 +311,24 @@ static int take_wait(struct spec *spec, const char *value, struct husk_err *err)
 static const struct {
     const char *name;
     int (*take)(struct spec *spec, const char *value, struct husk_err *err);
+    bool repeats;
 } keys[] = {
-    { "socket", take_socket },
-    { "peer-uid", take_peer_uid },
-    { "id", take_id },
-    { "vqs", take_vqs },
-    { "config-size", take_config_size },
-    { "config", take_config },
-    { "queue-size", take_queue_size },
-    { "probe", take_probe },
-    { "inband", take_inband },
-    { "deadline", take_deadline },
-    { "wait", take_wait },
-    { "shm", take_shm },
-    { "reconnect", take_reconnect },
-    { "name", take_name },
+    { "socket", take_socket, false },
+    { "peer-uid", take_peer_uid, false },
+    { "env", take_env, true },
+    { "dir", take_dir, false },
+    { "id", take_id, false },
+    { "vqs", take_vqs, false },
+    { "config-size", take_config_size, false },
+    { "config", take_config, false },
+    { "queue-size", take_queue_size, false },
+    { "probe", take_probe, false },
+    { "inband", take_inband, false },
+    { "deadline", take_deadline, false },
+    { "wait", take_wait, false },
+    { "shm", take_shm, false },
+    { "reconnect", take_reconnect, false },
+    { "name", take_name, false },
 };
 
 #define KEYS (sizeof keys / sizeof keys[0])
@@ -305,15 +340,15 @@ static int take_pair(struct spec *spec, const char *key, const char *value,
     for (size_t i = 0; i < KEYS; i++) {
         if (strcmp(key, keys[i].name))
             continue;
-        if (*seen >> i & 1)
+        if (*seen >> i & 1 && !keys[i].repeats)
             return fail(err, -EINVAL, "%s= is given twice", key);
         *seen |= 1u << i;
         return keys[i].take(spec, value, err);
     }
     return fail(err, -EINVAL,
-                "unknown key '%s': give socket, peer-uid, exec, id, "
-                "vqs, config-size, config, queue-size, probe, inband, "
-                "deadline, wait, shm, reconnect or name",
+                "unknown key '%s': give socket, peer-uid, exec, "
+                "env, dir, id, vqs, config-size, config, queue-size, probe, "
+                "inband, deadline, wait, shm, reconnect or name",
                 key);
 }
 
@@ -383,6 +418,9 @@ static int parse_pairs(struct spec *spec, char *text, struct husk_err *err)
         return fail(err, -EINVAL, "give socket= or exec=, not both");
     if (!spec->socket && !spec->argv)
         return fail(err, -EINVAL, "give socket=PATH or exec=COMMAND");
+    if (spec->socket && (spec->env || spec->dir))
+        return fail(err, -EINVAL,
+                    "%s= goes with exec=", spec->env ? "env" : "dir");
     if (spec->argv && (spec->peer.any || spec->peer.has_uid))
         return fail(err, -EINVAL, "peer-uid= goes with socket=");
     return 0;
@@ -415,6 +453,8 @@ int spec_parse(struct spec *spec, const char *text, unsigned index,
 void spec_fini(struct spec *spec)
 {
     words_free(spec->argv);
+    words_free(spec->env);
+    free(spec->dir);
     free(spec->socket);
     free(spec->config);
     memset(spec, 0, sizeof *spec);

@@ -24,6 +24,8 @@ struct spec {
     struct peer_rule peer; /* who may listen on socket */
     char **argv;           /* command to start, NULL-terminated, or NULL */
     enum spec_link link;
+    char **env; /* of the command: NAME or NAME=VALUE each; or NULL */
+    char *dir;  /* the command's working folder, or NULL: as husk's */
     struct probe_given given;
     uint8_t *config;       /* what given.config points to */
     double deadline, wait; /* seconds */

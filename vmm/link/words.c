@@ -9,7 +9,7 @@
 
 #include "vmm/machine/fail.h"
 
-static size_t count(char *const *words)
+size_t words_count(char *const *words)
 {
     size_t n = 0;
 
@@ -20,7 +20,7 @@ static size_t count(char *const *words)
 
 int words_append(char ***words, const char *word)
 {
-    size_t n = count(*words);
+    size_t n = words_count(*words);
     char **grown = realloc(*words, (n + 2) * sizeof *grown);
 
     if (!grown)
@@ -105,7 +105,7 @@ static char *replaced(const char *word, const char *mark, const char *value)
 
 char **words_replace(char *const *words, const char *mark, const char *value)
 {
-    size_t n = count(words);
+    size_t n = words_count(words);
     char **copy = calloc(n + 1, sizeof *copy);
 
     for (size_t i = 0; copy && i < n; i++) {

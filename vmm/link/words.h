@@ -3,6 +3,8 @@
 #ifndef HUSK_VMM_LINK_WORDS_H
 #define HUSK_VMM_LINK_WORDS_H
 
+#include <stddef.h>
+
 #include "husk.h"
 
 /*
@@ -18,6 +20,9 @@ int words_append(char ***words, const char *word);
 
 /* A copy in which each mark stands replaced by value, or NULL: no memory. */
 char **words_replace(char *const *words, const char *mark, const char *value);
+
+/* words may be NULL: an empty list. */
+size_t words_count(char *const *words);
 
 void words_free(char **words);
 
