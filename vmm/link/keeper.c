@@ -20,8 +20,7 @@
 #include "vmm/link/sweep.h"
 
 #define CONTROL 4 /* the back-end has it too, until exec */
-* /
-#define FOLDER 5 /* the keeper's */
+#define FOLDER  5 /* the keeper's */
 
 /*
  * A back-end may use select(), which knows no higher descriptors. One that
@@ -29,7 +28,7 @@
  */
 #define FILES 1024
 
-    extern char **environ;
+extern char **environ;
 
 /* The library's ban on _exit() is about the embedder's process, not this one.
  */
