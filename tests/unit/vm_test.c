@@ -5,6 +5,8 @@
 #include "vmm/vm.h"
 
 #include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <string.h>
@@ -21,6 +23,7 @@ TestSuite(vm, .timeout = 20);
 /* What the callbacks of one VM saw. */
 struct seen {
     unsigned logged, probed, ended;
+    enum husk_outcome outcome;
     char text[256];
     pthread_t thread; /* of the last message */
 };
@@ -45,6 +48,7 @@ static void on_ended(void *ctx, const struct husk_end *end)
     struct seen *seen = ctx;
 
     seen->ended++;
+    seen->outcome = end->outcome;
     snprintf(seen->text, sizeof seen->text, "%s", end->text ? end->text : "");
 }
 
@@ -185,5 +189,101 @@ Test(vm, messages_come_on_the_loop)
     vm_log(vm, HUSK_LOG_INFO, "last");
     husk_vm_destroy(vm);
     cr_assert_str_eq(seen.text, "last");
+    ev_loop_destroy(loop);
+}
+
+static bool is_signalled(const struct husk_vm *vm)
+{
+    struct pollfd polled = { .fd = vm->stop_fd, .events = POLLIN };
+
+    return poll(&polled, 1, 0) == 1;
+}
+
+/* A reboot takes back its own signal to stop, and none of husk_vm_stop(). The
+ * device was not started, so it never settles and nothing boots. */
+Test(vm, stop_during_a_reboot)
+{
+    for (unsigned stopped = 0; stopped < 2; stopped++) {
+        struct seen seen = { 0 };
+        struct husk_config config = config_for(&seen);
+        struct ev_loop *loop = ev_loop_new(0);
+        struct machine_config machine = { .cpus = 1 };
+        struct end_reason reason;
+        struct husk_err err;
+        struct husk_vm *vm;
+
+        cr_assert_eq(husk_vm_create(&vm, loop, &config, NULL), 0);
+        cr_assert_eq(husk_vm_add_device(vm, "socket=/none", NULL), 0);
+        machine.mem = &vm->mem;
+        machine_init(&vm->machine, &machine, &err); /* fails without KVM */
+        vm_end(vm, HUSK_RESET, -1, NULL);
+        cr_assert(is_signalled(vm));
+        if (stopped)
+            husk_vm_stop(vm);
+        vm_reboot(vm);
+        cr_assert_eq(vm->state, VM_REBOOTING);
+        cr_assert_not(end_get(&vm->end, &reason));
+        cr_assert_eq(is_signalled(vm), stopped);
+        husk_vm_destroy(vm);
+        ev_loop_destroy(loop);
+    }
+}
+
+/* A lost device explains the end of a guest that ran, and of no other. */
+Test(vm, lost_device_at_the_end)
+{
+    for (unsigned boots = 0; boots < 2; boots++) {
+        struct seen seen = { 0 };
+        struct husk_config config = config_for(&seen);
+        struct ev_loop *loop = ev_loop_new(0);
+        struct husk_vm *vm;
+
+        cr_assert_eq(husk_vm_create(&vm, loop, &config, NULL), 0);
+        cr_assert_eq(husk_vm_probe(vm, NULL), 0);
+        ev_run(loop, EVRUN_ONCE);
+        cr_assert_eq(seen.probed, 1);
+        vm->n_lost = 1;
+        vm->boots = boots;
+        vm_end(vm, HUSK_ERROR, -1, "no memory");
+        while (!seen.ended)
+            ev_run(loop, EVRUN_ONCE);
+        cr_assert_eq(seen.outcome, boots ? HUSK_BACKEND : HUSK_ERROR);
+        husk_vm_destroy(vm);
+        cr_assert_eq(seen.ended, 1);
+        ev_loop_destroy(loop);
+    }
+}
+
+/* Output that its reader has not taken when the run ends is dropped, and
+ * counted. */
+Test(vm, console_that_is_not_read)
+{
+    struct husk_stats stats = { .size = sizeof stats };
+    struct seen seen = { 0 };
+    struct husk_config config = config_for(&seen);
+    struct ev_loop *loop = ev_loop_new(0);
+    struct husk_vm *vm;
+    char byte = 'x';
+    int fd[2];
+
+    cr_assert_eq(pipe2(fd, O_CLOEXEC | O_NONBLOCK), 0);
+    while (write(fd[1], &byte, 1) == 1)
+        ;
+    cr_assert_eq(husk_vm_create(&vm, loop, &config, NULL), 0);
+    cr_assert_eq(husk_vm_set_console(vm, fd[1], NULL), 0);
+    cr_assert_eq(husk_vm_probe(vm, NULL), 0);
+    ev_run(loop, EVRUN_ONCE);
+    for (unsigned i = 0; i < 3; i++)
+        console_put(&vm->console, 'y');
+    husk_vm_stop(vm);
+    while (!seen.ended)
+        ev_run(loop, EVRUN_ONCE);
+    cr_assert_eq(seen.outcome, HUSK_STOPPED);
+    cr_assert_eq(console_waiting(&vm->console), 0);
+    cr_assert_eq(husk_vm_stats(vm, &stats), 0);
+    cr_assert_eq(stats.console_dropped, 3);
+    husk_vm_destroy(vm);
+    close(fd[0]);
+    close(fd[1]);
     ev_loop_destroy(loop);
 }
