@@ -5,7 +5,7 @@ CHECK_DEPS = libcriterion-dev device-tree-compiler acpica-tools strace \
 UNIT = elf fdt params bzimage initrd acpi mptable image load ring inflight runtime \
   backend_loop backend_block backend_console backend_net
 UNIT_HELP = tests/unit/hangs.c tests/unit/driver.c tests/unit/vu_client.c
-UNIT += helper wire probe answer frontend resume life life_return transport queue race mailbox recovery config \
+UNIT += helper wire probe answer frontend resume life life_return life_command life_request relay transport queue race mailbox recovery config \
   shm mem file bus \
   words names spec peer uart channel child console text options
 UNIT_HELP += tests/unit/fuse.c tests/unit/far.c tests/unit/model.c tests/unit/interview.c \

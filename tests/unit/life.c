@@ -224,6 +224,27 @@ void life_run(struct life *life)
         cr_assert_lt(n++, MAX_STEPS, "it does not end");
 }
 
+bool life_wait(struct life *life, int milliseconds)
+{
+    struct device *device = &life->device;
+    const ev_io *watchers[] = { &device->link.socket, &device->link.hang_up,
+                                &device->link.control,
+                                &device->link.relay.watcher };
+    struct pollfd polled[sizeof watchers / sizeof watchers[0]];
+    nfds_t n = 0;
+
+    for (unsigned i = 0; i < sizeof watchers / sizeof watchers[0]; i++)
+        if (ev_is_active(watchers[i]))
+            polled[n++] = (struct pollfd){
+                .fd = watchers[i]->fd,
+                .events = watchers[i]->events & EV_READ ? POLLIN : POLLOUT
+            };
+    if (poll(polled, n, milliseconds) < 1)
+        return false;
+    life_run(life);
+    return true;
+}
+
 double life_tick(struct life *life)
 {
     ev_timer *timer = &life->device.link.timer;
@@ -266,11 +287,15 @@ void life_know(struct life *life)
 
 void life_place(struct life *life)
 {
-    size_t size;
+    life_know(life);
+    life_put(life);
+}
+
+void life_put(struct life *life)
+{
+    size_t size = device_window_size(&life->device);
     gpa_t end;
 
-    life_know(life);
-    size = device_window_size(&life->device);
     cr_assert_eq(windows_init(&life->all, LIFE_BASE, size), 0);
     window_init(&life->window, &life->all, 0, size);
     device_place_shm(&life->device, UINT64_C(1) << 32, &end);

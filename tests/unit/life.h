@@ -55,6 +55,9 @@ int life_start(struct life *life);
 
 /* All that can be done without time passing. */
 void life_run(struct life *life);
+/* The same, after something has come from another process: waits for it for
+ * milliseconds, 10000 where it must come. False: nothing came. */
+bool life_wait(struct life *life, int milliseconds);
 /* The device's timer is over: so many seconds have passed. Then life_run(). */
 double life_tick(struct life *life);
 /* The test's clock alone. */
@@ -62,7 +65,9 @@ void life_pass(double seconds);
 
 /* life_start() up to KNOWN. */
 void life_know(struct life *life);
-/* The same up to SERVING. */
+/* From KNOWN to SERVING. */
+void life_put(struct life *life);
+/* Both. */
 void life_place(struct life *life);
 /* The same up to a driver that runs, with ring 0 ready; features are those that
  * it accepts. */
