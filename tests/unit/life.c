@@ -2,9 +2,11 @@
 #include "tests/unit/life.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <sys/wait.h>
@@ -196,6 +198,12 @@ static bool step_watcher(struct life *life, ev_io *watcher)
 static bool step(struct life *life)
 {
     struct device *device = &life->device;
+    ev_io *watchers[] = {
+        &device->link.socket,         &device->link.hang_up,
+        &device->link.control,        &device->link.relay.watcher,
+        &device->requests.on_channel, &device->requests.on_err,
+    };
+    const unsigned n = sizeof watchers / sizeof watchers[0];
     bool more = false;
 
     if (atomic_exchange(&life->woken, false)) {
@@ -207,12 +215,8 @@ static bool step(struct life *life)
             more |= model_accept(&life->model, life->listener);
         more |= model_serve(&life->model) > 0;
     }
-    more |= step_watcher(life, &device->link.socket);
-    more |= step_watcher(life, &device->link.hang_up);
-    more |= step_watcher(life, &device->link.control);
-    more |= step_watcher(life, &device->link.relay.watcher);
-    more |= step_watcher(life, &device->requests.on_channel);
-    more |= step_watcher(life, &device->requests.on_err);
+    for (unsigned i = 0; i < n; i++)
+        more |= step_watcher(life, watchers[life->backwards ? n - 1 - i : i]);
     return more;
 }
 
@@ -268,6 +272,23 @@ int life_start(struct life *life)
 
     life_run(life);
     return rc;
+}
+
+void life_limit(unsigned n)
+{
+    static struct rlimit before;
+    struct rlimit limit;
+
+    if (!before.rlim_cur)
+        cr_assert_eq(getrlimit(RLIMIT_NOFILE, &before), 0);
+    limit = before;
+    if (n != LIFE_ALL) {
+        limit.rlim_cur = 0;
+        for (n++; n > 0; limit.rlim_cur++)
+            n -= fcntl((int)limit.rlim_cur, F_GETFD) < 0;
+        limit.rlim_cur--;
+    }
+    cr_assert_eq(setrlimit(RLIMIT_NOFILE, &limit), 0);
 }
 
 void life_expect(const struct life *life, enum device_state state)

@@ -32,7 +32,8 @@ struct life {
     int call_fd, stop_fd;
     unsigned opened; /* descriptors before it all */
     atomic_bool woken;
-    bool silent; /* device_silence() was called: no callback may come */
+    bool backwards; /* watchers are invoked in the other order */
+    bool silent;    /* device_silence() was called: no callback may come */
 
     /* what was reported */
     unsigned n_ready, n_failed, n_lost, n_settled, n_lines;
@@ -89,6 +90,10 @@ void life_ready(struct life *life, uint32_t index, uint32_t num);
 /* An eventfd that the device's helper signals: a kick or call_fd. It is waited
  * for, and emptied. */
 bool life_rung(int fd);
+
+/* This process can open n more descriptors; LIFE_ALL: as many as before. */
+#define LIFE_ALL 0xffffu
+void life_limit(unsigned n);
 
 void life_expect(const struct life *life, enum device_state state);
 /* Lines that hold text. */

@@ -211,6 +211,32 @@ Test(life_request, cut_short_in_an_access, .timeout = 20)
     end_shm(fd);
 }
 
+/* More shared memory than shm= allows, and what is no whole page. */
+Test(life_request, impossible_shm, .timeout = 20)
+{
+    static const struct {
+        const char *pairs, *text;
+        uint64_t size;
+        int code;
+    } rows[] = {
+        { "shm=4K", "shm= allows 4096", 2 * PAGE, -ENOMEM },
+        { "", "not whole pages", PAGE + 1, -EPROTO },
+    };
+
+    for (unsigned i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        life_init(&life, rows[i].pairs);
+        life.model.protocol |= VU_PF_SHMEM;
+        life.model.shm.n_regions = 1;
+        life.model.shm.size[3] = rows[i].size;
+        life_listen(&life);
+        life_start(&life);
+        life_expect(&life, DEVICE_LOST);
+        cr_assert_eq(life.n_failed, 1);
+        life_expect_failed(&life, rows[i].code, rows[i].text);
+        life_fini(&life);
+    }
+}
+
 /* Registers by the bus; and no two devices at one place. */
 Test(life_request, bus, .timeout = 20)
 {

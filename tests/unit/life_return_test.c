@@ -299,15 +299,15 @@ static void hang_up_once(struct model *m, struct model_reply *reply)
     reply->cut = 0;
 }
 
-/* It hangs up again at each message of its return. */
-Test(life_return, gone_once_more, .timeout = 60)
+/* It hangs up again at each message of its return, which the loop sees by the
+ * end of its socket or by EPOLLRDHUP first. */
+static unsigned hang_up_everywhere(bool backwards)
 {
-    unsigned at = 1;
-
-    for (;; at++) {
+    for (unsigned at = 1;; at++) {
         unsigned ticks;
 
         begin("reconnect=on");
+        life.backwards = backwards;
         life.model.bend_any = true;
         life.model.bend = hang_up_once;
         life.model.arg = at;
@@ -319,9 +319,14 @@ Test(life_return, gone_once_more, .timeout = 60)
         cr_assert_eq(life.device.connections, life.model.arg ? 2 : 3);
         life_fini(&life);
         if (life.model.arg)
-            break; /* it has not so many messages */
+            return at; /* it has not so many messages */
     }
-    cr_assert_geq(at, 20);
+}
+
+Test(life_return, gone_once_more, .timeout = 60)
+{
+    cr_assert_geq(hang_up_everywhere(false), 20);
+    cr_assert_geq(hang_up_everywhere(true), 20);
 }
 
 /* What the guest does in the midst of it. */
@@ -482,6 +487,23 @@ Test(life_return, given_up_while_restored, .timeout = 20)
     cr_assert_eq(life_said(&life, "given up after 5 s"), 1);
     cr_assert_eq(life.n_lost, 1);
     life_fini(&life);
+}
+
+/* No descriptor is left for an attempt: there is another one. */
+Test(life_return, no_descriptor_left, .timeout = 20)
+{
+    for (unsigned n = 0; n < 3; n++) {
+        begin("reconnect=on");
+        life_limit(n);
+        ev_timer_stop(life.loop, &life.device.link.timer);
+        ev_invoke(life.loop, &life.device.link.timer, EV_TIMER);
+        life_limit(LIFE_ALL);
+        life_expect(&life, DEVICE_PAUSING);
+        life_run(&life);
+        life_come_back(&life);
+        expect_status(0x0f);
+        life_fini(&life);
+    }
 }
 
 /* What the back-end reports while it is restored waits until it serves. */

@@ -359,3 +359,34 @@ Test(life, lost, .timeout = 20)
     life_fini(&life);
     cr_assert_eq(life.n_lost, 1);
 }
+
+/* No descriptor is left, at each that the start and the place take. */
+Test(life, no_descriptor_left, .timeout = 20)
+{
+    static const char *const texts[] = { "eventfd: ", "socket: ",
+                                         "socketpair: ", "socketpair: " };
+    struct husk_err err;
+    int rc;
+
+    for (unsigned n = 0; n <= COUNT(texts); n++) {
+        life_init(&life, "");
+        life_listen(&life);
+        life_limit(n);
+        rc = device_start(&life.device, &life.err);
+        life_limit(LIFE_ALL);
+        cr_assert_eq(rc, n < COUNT(texts) ? -EMFILE : 0);
+        if (rc < 0)
+            life_expect_failed(&life, -EMFILE, texts[n]);
+        life_fini(&life);
+        cr_assert_eq(life.n_failed, 0);
+    }
+    life_init(&life, "");
+    life_know(&life);
+    life_limit(0);
+    rc = device_place(&life.device, &life.window, &life.mem, 5, life.call_fd,
+                      -1, &err);
+    life_limit(LIFE_ALL);
+    cr_assert_eq(rc, -EMFILE);
+    life_expect(&life, DEVICE_KNOWN);
+    life_fini(&life);
+}
