@@ -218,6 +218,34 @@ Test(console, reader_stopped, .timeout = 120)
     }
 }
 
+/* The buffer is full and the loop does not come round: the guest's own bytes
+ * find out that the reader reads again. */
+Test(console, reader_goes_on, .timeout = 60)
+{
+    for (unsigned kind = 0; kind < 2; kind++) {
+        struct console console;
+        uint8_t bytes[4096];
+        unsigned n = 0;
+        int fd[2];
+
+        ends(kind, fd);
+        console_init(&console, on_wake, NULL);
+        cr_assert_eq(console_open(&console, fd[1]), 0);
+        while (console.dropped < 10)
+            console_put(&console, 'x');
+        cr_assert_eq(fcntl(fd[0], F_SETFL, O_NONBLOCK), 0);
+        while (read(fd[0], bytes, sizeof bytes) > 0)
+            ;
+        while (console.count == CONSOLE_BUFFER) {
+            console_put(&console, 'y');
+            cr_assert_lt(n++, 4096, "no byte tries to write");
+        }
+        console_fini(&console);
+        close(fd[0]);
+        close(fd[1]);
+    }
+}
+
 /* Bursts and a reader that takes a little: all of it, in order, as long as
  * there is room. */
 Test(console, slow_reader, .timeout = 60)

@@ -485,6 +485,62 @@ Test(frontend, config_changes_meanwhile, .timeout = 20)
     rig_fini(&rig);
 }
 
+/* One message holds all of it, so that it is whole: shown each time. */
+Test(frontend, short_config_changes_meanwhile, .timeout = 20)
+{
+    static const uint32_t sizes[] = { 1, 20, VU_MAX_CONFIG };
+
+    for (unsigned i = 0; i < COUNT(sizes); i++) {
+        struct rig rig;
+
+        rig_init(&rig, VU_PF_CONFIG);
+        rig_pause(&rig);
+        give_config(&rig, sizes[i]);
+        for (unsigned k = 0; k < 5; k++)
+            cr_assert_eq(frontend_config_refresh(&rig.fe), 0);
+        cr_assert_eq(frontend_pump(&rig.fe), -EAGAIN);
+        cr_assert_eq(model_serve(&rig.model), 1);
+        cr_assert_eq(frontend_pump(&rig.fe), -EAGAIN);
+        cr_assert_eq(rig.arrived, 1, "%u bytes", sizes[i]);
+        cr_assert_arr_eq(rig.fe.config, rig.model.config, sizes[i]);
+        rig.model.config[0] ^= 0xff;
+        cr_assert_eq(model_serve(&rig.model), 1);
+        cr_assert_eq(frontend_pump(&rig.fe), 0);
+        cr_assert_eq(rig.arrived, 2);
+        cr_assert_arr_eq(rig.fe.config, rig.model.config, sizes[i]);
+        rig_fini(&rig);
+    }
+}
+
+static int refuse_call(struct frontend *fe,
+                       const struct frontend_pending *pending,
+                       const uint8_t *payload, size_t size)
+{
+    (void)fe;
+    (void)payload;
+    cr_assert(false, "request %u is passed over, %zu bytes", pending->request, size);
+    return 0;
+}
+
+/* An optional answer is passed over for the one behind it alone. */
+Test(frontend, optional_answer_is_the_last, .timeout = 20)
+{
+    struct frontend_pending optional = { .request = VU_GET_QUEUE_NUM,
+                                         .optional = true,
+                                         .min = 8,
+                                         .max = 8,
+                                         .done = refuse_call };
+    struct rig rig;
+
+    rig_init(&rig, VU_PF_MQ);
+    cr_assert_eq(frontend_send(&rig.fe, VU_GET_FEATURES, NULL, 0, NULL, 0), 0);
+    cr_assert_eq(frontend_expect(&rig.fe, optional), 0);
+    cr_assert_eq(frontend_wait(&rig.fe, rig_soon()), -EPROTO);
+    cr_assert_not_null(strstr(rig.fe.err.text, "GET_QUEUE_NUM"), "%s",
+                       rig.fe.err.text);
+    rig_fini(&rig);
+}
+
 static void bend_payload(struct model *m, struct model_reply *reply)
 {
     memcpy(reply->payload, &m->arg, sizeof m->arg);
