@@ -416,6 +416,41 @@ Test(child, asked, .timeout = 20)
     nest_fini(&nest);
 }
 
+/* What it writes may wait for husk: no program expects EAGAIN there. */
+Test(child, output_blocks, .timeout = 20)
+{
+    struct nest nest;
+    unsigned flags;
+    char *text;
+
+    nest_init(&nest);
+    nest_start(&nest, "exec cat /proc/self/fdinfo/1");
+    text = strstr(words_of(&nest), "flags:");
+    cr_assert_not_null(text);
+    cr_assert_eq(sscanf(text, "flags: %o", &flags), 1);
+    cr_assert_not(flags & O_NONBLOCK);
+    nest_fini(&nest);
+}
+
+/* Until the back-end, which writes its number, is stopped. */
+static void expect_stopped(struct nest *nest)
+{
+    struct pollfd polled = { .fd = nest->child.output, .events = POLLIN };
+    char text[32] = "", path[48], state = 0;
+
+    cr_assert_eq(poll(&polled, 1, 100000), 1);
+    cr_assert_gt(read(nest->child.output, text, sizeof text - 1), 0);
+    snprintf(path, sizeof path, "/proc/%d/stat", atoi(text));
+    while (state != 'T') {
+        FILE *file = fopen(path, "re");
+
+        cr_assert_not_null(file, "%s", path);
+        cr_assert_eq(fscanf(file, "%*d (sh) %c", &state), 1);
+        fclose(file);
+        usleep(1000);
+    }
+}
+
 /* Stopped, it is continued: it could not end by itself otherwise. */
 Test(child, asked_while_stopped, .timeout = 40)
 {
@@ -424,8 +459,9 @@ Test(child, asked_while_stopped, .timeout = 40)
 
     nest_init(&nest);
     nest_start(&nest, "exec 8>$FIFO; trap 'printf bye >&8; exit 0' TERM; "
-                      "printf x >&8; kill -STOP $$; exit 1");
+                      "printf x >&8; echo $$; kill -STOP $$; exit 1");
     expect_held(&nest, 1);
+    expect_stopped(&nest);
     child_end(&nest.child, before + 20 * SECONDS);
     expect_held(&nest, 3); /* bye */
     expect_gone(&nest);

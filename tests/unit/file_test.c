@@ -241,6 +241,33 @@ Test(file, is_cut_and_regrown_while_it_is_read)
     cr_assert_geq(changed, 50);
 }
 
+static void overwrite(void)
+{
+    int fd = open(path, O_WRONLY | O_CLOEXEC);
+
+    cr_assert_eq(pwrite(fd, "x", 1, MIB / 2), 1);
+    close(fd);
+}
+
+/* Its size stays as it is. */
+Test(file, is_overwritten_while_it_is_read)
+{
+    struct worker worker;
+    int rc = 0;
+
+    make_sparse(path, MIB);
+    worker_start(&worker, overwrite);
+    for (unsigned n = 0; n < 5000 && rc == 0; n++) {
+        struct husk_err err;
+        struct file file;
+
+        rc = file_read(&file, &kind, path, &err);
+        file_free(&file);
+    }
+    worker_end(&worker);
+    cr_assert_eq(rc, -ETXTBSY, "%d", rc);
+}
+
 static void append(void)
 {
     int fd = open(path, O_WRONLY | O_APPEND | O_CLOEXEC);

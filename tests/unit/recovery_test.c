@@ -3,9 +3,12 @@
  * does meanwhile that makes a restore begin anew.
  */
 #include <errno.h>
+#include <stdlib.h>
+#include <string.h>
 
 #include <criterion/criterion.h>
 
+#include "tests/unit/rig.h"
 #include "tests/unit/spy.h"
 #include "vmm/link/link.h"
 #include "vmm/link/recovery.h"
@@ -127,4 +130,43 @@ Test(recovery, rings, .timeout = 10)
     recovery_gone(&recovery, &rings);
     cr_assert_eq(recovery.rings, RECOVERY_UNUSED);
     vrings_fini(&rings);
+}
+
+/* What the guest wrote meanwhile goes in messages of 256 bytes at most. */
+Test(recovery, long_config, .timeout = 20)
+{
+    static const uint32_t order[] = { VU_SET_CONFIG, VU_SET_CONFIG,
+                                      VU_GET_CONFIG, VU_GET_CONFIG };
+    static const uint32_t at[] = { 3, 3 + VU_MAX_CONFIG };
+    static const uint32_t sizes[] = { VU_MAX_CONFIG, 41 };
+    struct transport t = { .epoch = 0 };
+    struct recovery recovery;
+    uint8_t bytes[300];
+    struct rig rig;
+
+    rig_init(&rig, VU_PF_CONFIG);
+    rig.is.config_size = sizeof bytes;
+    rig.fe.config = calloc(1, sizeof bytes);
+    rig.fe.config_in = calloc(1, sizeof bytes);
+    t.is = &rig.is;
+    for (unsigned i = 0; i < sizeof bytes; i++)
+        bytes[i] = (uint8_t)(i * 7 + 1);
+    recovery_init(&recovery, NULL);
+    recovery_config(&recovery, &t, 3, bytes + 3, sizeof bytes - 3);
+    recovery.step = RECOVERY_CONFIG;
+    recovery.epoch = t.epoch;
+    cr_assert(recovery_step(&recovery, &t, &rig.fe));
+    cr_assert_eq(frontend_wait(&rig.fe, rig_soon()), 0);
+    rig_pause(&rig);
+    rig_expect(&rig, order, COUNT(order));
+    for (unsigned i = 0; i < 2; i++) {
+        struct vu_config head;
+
+        memcpy(&head, rig.model.log[i].payload, sizeof head);
+        cr_assert_eq(head.offset, at[i]);
+        cr_assert_eq(head.size, sizes[i]);
+    }
+    cr_assert_arr_eq(rig.model.config + 3, bytes + 3, sizeof bytes - 3);
+    recovery_fini(&recovery);
+    rig_fini(&rig);
 }
