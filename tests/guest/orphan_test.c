@@ -180,7 +180,10 @@ Test(orphan, a_back_end_kills_its_parent)
         cr_assert(!runs || run_until(&run, "config ready: "), "'%s'", run.err);
         fclose(fopen(go, "we"));
         run_end(&run);
-        CHECK_EQ(run.status, runs ? 114 : 125);
+        /* a guest that sees the loss in time ends with a failure of its own */
+        cr_assert(runs ? run.status == 114 || run.status == 1
+                       : run.status == 125,
+                  "status %d, '%s'", run.status, run.err);
         CHECK_EQ(count_text(run.err, "sh was killed, as the husk process above "
                                      "it was killed"),
                  1);
