@@ -542,6 +542,30 @@ static void hang_up_at(struct model *m, struct model_reply *reply)
     reply->cut = 0;
 }
 
+static void report_and_hang_up(struct model *m, struct model_reply *reply)
+{
+    report(m, reply);
+    m->bend_request = VU_SET_VRING_ENABLE;
+    m->bend = hang_up_at;
+}
+
+/* What one back-end reports while it is restored does not stick to the next. */
+Test(life_return, reports_before_a_failed_restore, .timeout = 20)
+{
+    begin("reconnect=on");
+    life.model.bend_request = VU_GET_STATUS;
+    life.model.bend = report_and_hang_up;
+    life.model.arg = 1;
+    life_tick(&life);
+    life_expect(&life, DEVICE_PAUSING);
+    cr_assert_null(life.model.bend);
+    life_come_back(&life);
+    life_run(&life);
+    expect_status(0x0f);
+    cr_assert_eq(life_said(&life, "an error on a ring"), 1);
+    life_fini(&life);
+}
+
 Test(life_return, lost_in_an_access, .timeout = 20)
 {
     static const uint32_t requests[] = { VU_GET_STATUS, VU_SET_VRING_ENABLE,

@@ -23,6 +23,7 @@ static struct folder folder;
 static char *const kernel = folder.file[0], *const initrd = folder.file[1];
 static const char *const other = folder.file[2];
 static struct husk_vm vm;
+static char no_words[] = "";
 
 static void setup(void)
 {
@@ -31,7 +32,7 @@ static void setup(void)
     ram_init(&vm.mem, 16 * MIB, 0, 0);
     vm.config.memory = 16 * MIB;
     vm.config.cpus = 1;
-    vm.append = (char[]){ "" };
+    vm.append = no_words;
     vm.kernel = kernel;
     vm.initrds[0] = vm.initrds[1] = initrd;
 }

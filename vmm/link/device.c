@@ -722,7 +722,10 @@ static void retry(struct device *device, const struct husk_err *why)
     }
     disconnect(device);
     link_back_off(&device->link);
-    move(device, DEVICE_PAUSING);
+    mailbox_lock(&device->box);
+    device->kept = 0; /* not of the next back-end */
+    enter(device, DEVICE_PAUSING);
+    mailbox_unlock(&device->box);
     lines_flush(&device->lines);
     link_timer_once(&device->link, device->link.back_off);
 }
