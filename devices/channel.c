@@ -94,6 +94,7 @@ int channel_step(struct channel *channel, struct husk_err *err)
         rc = wire_pull(&channel->wire, &message, err);
         if (rc < 0)
             break;
+        channel->served++;
         if ((message.header.flags & VU_VERSION_MASK) != VU_VERSION ||
             message.header.flags & VU_REPLY)
             return fail(err, -EPROTO,

@@ -24,6 +24,7 @@ struct channel {
     struct wire wire; /* our end */
     int far;          /* the back-end's end, until it was sent; -1 */
     uint64_t acked;   /* protocol features: what may be asked */
+    unsigned served;  /* requests so far, those that were refused too */
     const struct channel_ops *ops;
     void *ctx;
 };

@@ -7,7 +7,7 @@ UNIT = elf fdt params bzimage initrd acpi mptable image load ring inflight runti
 UNIT_HELP = tests/unit/hangs.c tests/unit/driver.c tests/unit/vu_client.c
 UNIT += helper wire probe answer frontend resume life life_return life_command life_request relay transport queue race mailbox recovery config \
   shm mem file bus \
-  words names spec peer uart channel child console text options
+  words names spec peer requests uart channel child console text options
 UNIT_HELP += tests/unit/fuse.c tests/unit/far.c tests/unit/model.c tests/unit/interview.c \
   tests/unit/rig.c tests/unit/spy.c tests/unit/life.c vmm/cmd/text.c vmm/cmd/values.c
 UNIT += sysevent end log abi vm

@@ -184,9 +184,9 @@ Test(orphan, a_back_end_kills_its_parent)
         cr_assert(runs ? run.status == 114 || run.status == 1
                        : run.status == 125,
                   "status %d, '%s'", run.status, run.err);
-        CHECK_EQ(count_text(run.err, "sh was killed, as the husk process above "
-                                     "it was killed"),
-                 1);
+        cr_assert(count_text(run.err, "sh was killed, as the husk process "
+                                      "above it was killed") == 1,
+                  "%u: '%s'", runs, run.err);
         check_nothing_left(said, 1);
         run_free(&run);
     }

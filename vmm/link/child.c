@@ -195,7 +195,7 @@ enum child_news child_news(struct child *child, int *value)
         return CHILD_NOTHING;
     if (child->fate != CHILD_NOTHING)
         return CHILD_GONE;
-    /* the end of a back-end that is kept is told before this */
+    /* a keeper that was not killed reports the back-end's end first */
     return child->fate = CHILD_UNKEPT;
 }
 

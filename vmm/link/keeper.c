@@ -250,8 +250,10 @@ static bool reap(pid_t holder)
         int status;
         pid_t pid = waitpid(-1, &status, WNOHANG);
 
-        if (pid == holder && status != 0)
+        if (pid == holder && status != 0) {
+            tell(CHILD_UNKEPT, 0);
             return false;
+        }
         if (pid == 0)
             return true;
         if (pid < 0 && errno != EINTR)

@@ -9,11 +9,18 @@
 
 #define RING_ERRORS 3   /* lines about them */
 #define SHM_PAUSE   1.0 /* seconds between looks at what is mapped */
+#define WINDOW      0.01
+#define LIMIT       100 /* requests in a window */
 
 static int config_changed(void *ctx)
 {
     struct requests *requests = ctx;
 
+    if (requests->config_reported) {
+        requests->config_again = true;
+        return 0;
+    }
+    requests->config_reported = true;
     requests->ops->config_changed(requests->ctx);
     return 0;
 }
@@ -65,15 +72,50 @@ static const struct channel_ops channel_ops = {
     .unmap = unmap,
 };
 
+static void begin_window(struct requests *requests)
+{
+    if (ev_is_active(&requests->on_window))
+        return;
+    requests->served = requests->channel.served;
+    ev_timer_set(&requests->on_window, requests->window, 0);
+    ev_timer_start(requests->loop, &requests->on_window);
+}
+
+static void on_window(struct ev_loop *loop, ev_timer *watcher, int revents)
+{
+    struct requests *requests = watcher->data;
+    bool again = requests->config_again;
+
+    (void)revents;
+    ev_timer_stop(loop, watcher);
+    if (requests->channel_paused)
+        ev_io_start(loop, &requests->on_channel);
+    if (requests->err_paused)
+        ev_io_start(loop, &requests->on_err);
+    requests->channel_paused = requests->err_paused = false;
+    requests->config_reported = requests->config_again = false;
+    if (again) {
+        begin_window(requests);
+        config_changed(requests);
+    }
+}
+
 static void on_channel(struct ev_loop *loop, ev_io *watcher, int revents)
 {
     struct requests *requests = watcher->data;
     struct husk_err err;
-    int rc = channel_step(&requests->channel, &err);
+    int rc;
 
     (void)revents;
-    if (rc == 0)
+    begin_window(requests);
+    rc = channel_step(&requests->channel, &err);
+    if (rc == 0) {
+        requests->channel_paused =
+            requests->channel.served - requests->served >= LIMIT;
+        if (requests->channel_paused)
+            ev_io_stop(loop, watcher);
         return;
+    }
     ev_io_stop(loop, watcher);
     channel_fini(&requests->channel);
     if (rc != -EPIPE)
@@ -84,8 +126,10 @@ static void on_err(struct ev_loop *loop, ev_io *watcher, int revents)
 {
     struct requests *requests = watcher->data;
 
-    (void)loop;
     (void)revents;
+    begin_window(requests);
+    requests->err_paused = true;
+    ev_io_stop(loop, watcher);
     if (doorbell_take(requests->err_fd))
         ring_error(requests);
 }
@@ -119,6 +163,9 @@ void requests_init(struct requests *requests, struct ev_loop *loop,
     ev_init(&requests->on_channel, on_channel);
     ev_init(&requests->on_err, on_err);
     ev_init(&requests->on_shm, on_shm);
+    ev_init(&requests->on_window, on_window);
+    requests->on_window.data = requests;
+    requests->window = WINDOW;
     requests->on_channel.data = requests->on_err.data = requests->on_shm.data =
         requests;
 }
@@ -164,6 +211,9 @@ void requests_stop(struct requests *requests)
     ev_io_stop(requests->loop, &requests->on_channel);
     ev_io_stop(requests->loop, &requests->on_err);
     ev_timer_stop(requests->loop, &requests->on_shm);
+    ev_timer_stop(requests->loop, &requests->on_window);
+    requests->channel_paused = requests->err_paused = false;
+    requests->config_reported = requests->config_again = false;
 }
 
 void requests_close(struct requests *requests)

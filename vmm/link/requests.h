@@ -2,6 +2,11 @@
  * What a back-end says unasked: requests on the channel that it was handed,
  * errors of rings, and shared memory that it maps. Served on the loop, without
  * the device's lock; what the device has to do about it is a note.
+ *
+ * Time is divided into windows of 10 ms, the first of which begins with a
+ * request or an error. In a window at most 100 requests (and those of one step)
+ * are served, the first config change and the first error of a ring. A window's
+ * end reports all later config changes as one, and the rest is served then.
  */
 #ifndef HUSK_VMM_LINK_REQUESTS_H
 #define HUSK_VMM_LINK_REQUESTS_H
@@ -34,6 +39,12 @@ struct requests {
     ev_io on_channel, on_err;
     ev_timer on_shm;      /* the next look at the files that are mapped */
     unsigned ring_errors; /* lines about them so far */
+    double window;        /* its length in seconds */
+    ev_timer on_window;   /* its end */
+    unsigned served;      /* channel.served at its beginning */
+    bool config_reported; /* once in this window */
+    bool config_again;    /* to report at its end */
+    bool channel_paused, err_paused; /* not watched until its end */
 };
 
 /* requests_fini() takes also one that is all zero but the descriptors. */
