@@ -7,6 +7,10 @@
 
 static void put(const struct lines *lines, char *out, size_t size,
                 const char *format, va_list args)
+    __attribute__((format(printf, 4, 0)));
+
+static void put(const struct lines *lines, char *out, size_t size,
+                const char *format, va_list args)
 {
     int n = snprintf(out, size, "%s: ", lines->name);
 
