@@ -9,6 +9,7 @@
 #include <errno.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "devices/virtio.h"
@@ -29,11 +30,28 @@ void liar_connect(struct liar *liar, int fd)
     liar->flagrant = liar->shifted = false;
 }
 
+/* The only socket that a front-end hands over. */
+static bool is_channel(int fd)
+{
+    struct stat st;
+
+    return fstat(fd, &st) == 0 && S_ISSOCK(st.st_mode);
+}
+
+static void keep_channel(struct liar *liar, int fd)
+{
+    if (liar->channel >= 0)
+        close(liar->channel);
+    liar->channel = fd;
+}
+
 void liar_hang_up(struct liar *liar)
 {
     if (liar->fd >= 0)
         close(liar->fd);
     liar->fd = -1;
+    if (liar->asks)
+        keep_channel(liar, -1);
 }
 
 static void emit(struct liar *liar, const void *bytes, size_t size,
@@ -420,7 +438,10 @@ static void take_fds(struct liar *liar, struct msghdr *msg)
             int fd;
 
             memcpy(&fd, CMSG_DATA(cmsg) + i * sizeof fd, sizeof fd);
-            close(fd);
+            if (liar->asks && is_channel(fd))
+                keep_channel(liar, fd);
+            else
+                close(fd);
         }
         liar->fds += (unsigned)n;
     }

@@ -22,6 +22,8 @@ struct liar {
     int fd;       /* -1: it has hung up */
     int attached; /* the descriptor that it attaches, again and again */
     int stop_fd;  /* written to where the run is to end */
+    bool asks;    /* it keeps the channel for requests of its own: */
+    int channel;  /* owned then; -1: none */
     struct input lies;
     bool lied;
     bool flagrant; /* an answer broke the protocol: nobody may take it */
