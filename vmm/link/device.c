@@ -34,6 +34,7 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <math.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -198,16 +199,23 @@ static void arm(struct device *device)
     link_timer_every(&device->link, device->spec.deadline);
 }
 
+/* Under the lock while a back-end is connected: vCPUs send, too. */
 static void watch(struct device *device)
 {
-    link_watch(&device->link, device->fe.wire.fd, frontend_events(&device->fe));
+    short events = frontend_events(&device->fe);
+
+    if (events & POLLOUT)
+        mailbox_claim(&device->box, DEVICE_CALL_UNSENT);
+    else
+        mailbox_release(&device->box, DEVICE_CALL_UNSENT);
+    link_watch(&device->link, device->fe.wire.fd, events);
 }
 
 static void stop_waiting(struct device *device)
 {
     link_watch(&device->link, device->fe.wire.fd, 0);
     link_timer_stop(&device->link);
-    mailbox_release(&device->box, DEVICE_CALL_ANSWERS);
+    mailbox_release(&device->box, DEVICE_CALL_ANSWERS | DEVICE_CALL_UNSENT);
 }
 
 static void wait_for_answers(struct device *device)
@@ -504,6 +512,8 @@ static void call_loop(struct device *device)
         mailbox_call(&device->box, DEVICE_CALL_KICKS);
     if (fe->lost)
         mailbox_call(&device->box, DEVICE_CALL_LOST);
+    else if (frontend_events(fe) & POLLOUT)
+        mailbox_call(&device->box, DEVICE_CALL_ANSWERS | DEVICE_CALL_UNSENT);
     else if (frontend_events(fe))
         mailbox_call(&device->box, DEVICE_CALL_ANSWERS);
 }
@@ -614,7 +624,8 @@ static void begin_recovery(struct device *device)
     device->kept = 0;
     device->config_interrupt = false;
     mailbox_discard(&device->box, DEVICE_NOTES);
-    mailbox_release(&device->box, DEVICE_CALL_ANSWERS | DEVICE_CALL_LOST);
+    mailbox_release(&device->box, DEVICE_CALL_ANSWERS | DEVICE_CALL_UNSENT |
+                                      DEVICE_CALL_LOST);
     device->gone_since = link_now(&device->link);
     if (device->gone_since - device->serving_since > STEADY)
         link_back_off_reset(&device->link);

@@ -82,6 +82,7 @@ enum device_call {
     DEVICE_CALL_ANSWERS = 1, /* answers are pending, or requests unsent */
     DEVICE_CALL_LOST = 2,    /* the connection is lost */
     DEVICE_CALL_KICKS = 4,   /* KVM has no room for a kick */
+    DEVICE_CALL_UNSENT = 8,  /* requests are unsent */
 };
 
 struct device {
