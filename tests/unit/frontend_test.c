@@ -518,7 +518,8 @@ static int refuse_call(struct frontend *fe,
 {
     (void)fe;
     (void)payload;
-    cr_assert(false, "request %u is passed over, %zu bytes", pending->request, size);
+    cr_assert(false, "request %u is passed over, %zu bytes", pending->request,
+              size);
     return 0;
 }
 
