@@ -1,9 +1,9 @@
 /*
  * Requests and answers of one vhost-user connection. The back-end is trusted
  * with guest memory and with nothing else: each answer is checked against the
- * oldest request that is due (number, version, REPLY flag, size, descriptors)
- * before a byte of it is used. A late answer would be taken for the next one's,
- * so that a missed deadline ends the connection.
+ * oldest request that is pending (number, version, REPLY flag, size,
+ * descriptors) before a byte of it is used. A late answer would be taken for
+ * the next one's, so that a missed deadline ends the connection.
  */
 #include "devices/frontend.h"
 

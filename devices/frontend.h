@@ -39,7 +39,7 @@ typedef int (*frontend_done)(struct frontend *fe,
                              const struct frontend_pending *pending,
                              const uint8_t *payload, size_t size);
 
-/* A request whose answer is due. */
+/* A request whose answer is pending. */
 struct frontend_pending {
     unsigned n_fds; /* descriptors that come with it */
     uint32_t request;
@@ -78,7 +78,7 @@ struct frontend {
     void (*config_arrived)(void *ctx);
     void *ctx;
 
-    struct frontend_pending *pending; /* due, oldest first: [head..tail) */
+    struct frontend_pending *pending; /* oldest first: [head..tail) */
     size_t head, tail, room;
     unsigned waits; /* round trips so far */
     uint64_t taken; /* answers so far */
@@ -115,7 +115,7 @@ int frontend_expect(struct frontend *fe, struct frontend_pending pending);
 
 /*
  * Send what is queued and take the answers that are there.
- *   0        nothing is due any more
+ *   0        no answer is pending
  *   -EAGAIN  poll for frontend_events() and call again
  *   other    the connection is lost
  */
@@ -125,13 +125,13 @@ int frontend_pump(struct frontend *fe);
 short frontend_events(const struct frontend *fe);
 
 /*
- * Pump until nothing is due, for as long as the deadline.
- *   -ECANCELED  the run ends; answers stay due and the connection usable
+ * Pump until no answer is pending, until the deadline at most.
+ *   -ECANCELED  the run ends; answers stay pending and the connection usable
  *   other       the connection is lost
  */
 int frontend_wait(struct frontend *fe, uint64_t deadline);
 
-/* Nothing came in time: lose the connection, naming what was due. */
+/* Nothing came in time: lose the connection, naming the oldest request. */
 int frontend_timeout(struct frontend *fe);
 
 /*
@@ -201,7 +201,7 @@ int frontend_kick(struct frontend *fe, uint32_t index);
 int frontend_reset(struct frontend *fe, const struct vrings *rings,
                    uint64_t deadline);
 
-/* The same without waiting: nothing is due any more when it is done. */
+/* The same without waiting: the answers are pending when it returns. */
 int frontend_send_reset(struct frontend *fe, const struct vrings *rings);
 
 /* Write size bytes of config space at offset, and read all of it back. */

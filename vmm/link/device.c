@@ -27,6 +27,9 @@
  * holds the device's lock does: the loop takes the lock only if nobody holds
  * it, and otherwise leaves a note (devices/mailbox.h). From PAUSING to
  * RESTORING the loop owns the connection again, and vCPUs do not touch it.
+ *
+ * The file is long because the table and all its reactions stand together: a
+ * life is read in one place.
  */
 #include "vmm/link/device.h"
 
