@@ -331,6 +331,9 @@ Test(life, ring_error, .timeout = 20)
     for (unsigned i = 0; i < 5; i++) {
         doorbell_ring(life.model.err);
         life_run(&life);
+        /* the next one is served when the window of this one ends */
+        cr_assert(ev_is_active(&life.device.requests.on_window));
+        ev_invoke(life.loop, &life.device.requests.on_window, EV_TIMER);
     }
     cr_assert_eq(life_said(&life, "an error on a ring"), 3);
     cr_assert(life_read(&life, VIRTIO_MMIO_STATUS) & VIRTIO_STATUS_NEEDS_RESET);
