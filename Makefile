@@ -113,7 +113,7 @@ run:
 	tests/lab/on-kvm $(O)/run $(CACHE) \
 	  $(O)/husk run $(O)/guests/devices.elf -d exec=$(O)/backends/husk-rng
 
-include guests/guests.mk tests/tests.mk tests/embed/embed.mk
+include guests/guests.mk tests/embed/embed.mk tests/tests.mk
 include tests/bench/bench.mk tests/fuzz/fuzz.mk tests/lab/lab.mk
 
 deps:
